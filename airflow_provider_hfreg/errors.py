@@ -1,0 +1,268 @@
+"""
+Every error of this package: one tree, one root.
+
+.. code-block:: text
+
+    HfregError
+    ├── NotFoundError
+    │   ├── KeyNotFoundError               an object is not in the store
+    │   ├── ModelNotFoundError
+    │   ├── VersionNotFoundError           also: deleted
+    │   ├── AliasNotFoundError
+    │   └── FunctionNotFoundError          (ValueError)
+    ├── ConflictError
+    │   ├── KeyExistsError                 put-if-absent met an object
+    │   ├── VersionExistsError             the version name is taken by other content
+    │   ├── VersionInUseError              a default or aliased version cannot be deleted
+    │   └── CompareAndSwapLostError        retryable: another writer was faster
+    ├── PublishStateUnknownError           retryable: the answer to the commit was lost and could not be read back
+    ├── IntegrityError
+    │   ├── DigestMismatchError            the bytes are not those that were stored
+    │   └── UnknownFormatError             written by a newer version of this package, or not by it
+    ├── StorageError
+    │   ├── StorageUrlError                (ValueError)
+    │   ├── BucketNotFoundError
+    │   ├── StorageDeniedError
+    │   ├── StorageUnavailableError        retryable
+    │   └── ConditionalWritesUnsupportedError
+    ├── SignatureError
+    │   ├── InvalidNameError               (ValueError) of a model, a version, an alias
+    │   ├── ModelReferenceError            (ValueError) text that is no reference to a version
+    │   ├── SignatureRequiredError         (ValueError) the task is none of the inferred ones
+    │   ├── UnsupportedPipelineError       (NotImplementedError) an option or a kind of pipeline that cannot be logged
+    │   ├── InvalidOptionError             (ValueError) in log_model's options
+    │   ├── ColumnMissingError
+    │   ├── ColumnTypeError
+    │   └── UnknownParameterError          (ValueError)
+    ├── UnsafeModelError                   a pickle, unconsented remote code, a secret
+    ├── InferenceError
+    │   ├── InferenceExtraMissingError     torch or transformers is not installed here
+    │   ├── ModelLoadError
+    │   ├── ModelTooLargeError             refused before loading
+    │   ├── DeviceMemoryError              retryable, with a smaller budget
+    │   └── RowsFailedError                carries the good rows and the errors of the others
+    └── RunError
+        ├── InputNotFoundError
+        ├── InputFormatError
+        ├── InputChangedError              an unfinished run meets other inputs
+        ├── OutputExistsError              the folder holds something else
+        ├── TooManyRowErrorsError
+        ├── RowsNotConservedError          rows in are not rows ok + rows quarantined
+        └── RunCancelledError
+
+``retryable`` is read where an operator turns an error into a retry or into ``AirflowFailException``, and nowhere else
+that would hide it. A bad row is no exception but a value: :class:`airflow_provider_hfreg.signatures.rows.RowError`.
+A message says what happened, where, and what to do, in one paragraph.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class HfregError(Exception):
+    """Root of the tree. ``retryable``: the same call may succeed later, unchanged."""
+
+    retryable: bool = False
+
+
+class NotFoundError(HfregError):
+    """Something named is not there."""
+
+
+class KeyNotFoundError(NotFoundError):
+    """An object is not in the store."""
+
+
+class ModelNotFoundError(NotFoundError):
+    """No version of a model of this name was ever logged."""
+
+
+class VersionNotFoundError(NotFoundError):
+    """The model has no such version, or it was deleted."""
+
+
+class AliasNotFoundError(NotFoundError):
+    """The model has no such alias."""
+
+
+class FunctionNotFoundError(NotFoundError, ValueError):
+    """The version has no such function; the message lists those it has."""
+
+
+class ConflictError(HfregError):
+    """Something is there already, or was changed meanwhile."""
+
+
+class KeyExistsError(ConflictError):
+    """A put-if-absent met an object."""
+
+
+class VersionExistsError(ConflictError):
+    """The version name is taken by other content. Versions are immutable: choose another name."""
+
+
+class VersionInUseError(ConflictError):
+    """A version that is the default or has an alias is not deleted."""
+
+
+class CompareAndSwapLostError(ConflictError):
+    """Another writer changed the object between our read and our write."""
+
+    retryable = True
+
+
+class PublishStateUnknownError(HfregError):
+    """The commit was sent, its answer lost, and the store could not be asked. Logging again is safe and settles it."""
+
+    retryable = True
+
+
+class IntegrityError(HfregError):
+    """What is stored is not what was written."""
+
+
+class DigestMismatchError(IntegrityError):
+    """The bytes read do not have the digest recorded in the manifest."""
+
+
+class UnknownFormatError(IntegrityError):
+    """A document of a format version that this package does not read."""
+
+
+class StorageError(HfregError):
+    """The store refused, or cannot do what is needed."""
+
+
+class StorageUrlError(StorageError, ValueError):
+    """A text that is no ``s3://bucket/prefix`` and no ``file:///folder``."""
+
+
+class BucketNotFoundError(StorageError):
+    """The bucket, or the parent of the folder, does not exist."""
+
+
+class StorageDeniedError(StorageError):
+    """Wrong credentials, or no permission."""
+
+
+class StorageUnavailableError(StorageError):
+    """The store did not answer, or answered 5xx, after the client's own retries."""
+
+    retryable = True
+
+
+class ConditionalWritesUnsupportedError(StorageError):
+    """The store accepts conditional writes and ignores the condition: two loggers could both believe they won."""
+
+
+class SignatureError(HfregError):
+    """Names, types and parameters that do not fit."""
+
+
+class InvalidNameError(SignatureError, ValueError):
+    """A model, version or alias name outside the allowed alphabet."""
+
+
+class ModelReferenceError(SignatureError, ValueError):
+    """A text that is none of ``model``, ``model/version``, ``model@alias``."""
+
+
+class SignatureRequiredError(SignatureError, ValueError):
+    """No signature is inferred for this task: give ``signatures``."""
+
+
+class UnsupportedPipelineError(SignatureError, NotImplementedError):
+    """A pipeline, or an option of one, that a registry cannot hold."""
+
+
+class InvalidOptionError(SignatureError, ValueError):
+    """An option of ``log_model`` that does not exist, or a value it cannot have."""
+
+
+class ColumnMissingError(SignatureError):
+    """The table lacks a column that the signature requires."""
+
+
+class ColumnTypeError(SignatureError):
+    """A column of a type that cannot be read as the signature's."""
+
+
+class UnknownParameterError(SignatureError, ValueError):
+    """A run-time parameter that the version's signature does not list, or a value of the wrong type."""
+
+
+class UnsafeModelError(HfregError):
+    """Refused before upload: a pickle, remote code without consent, an access token in the metadata."""
+
+
+class InferenceError(HfregError):
+    """Loading or running a model failed."""
+
+
+class InferenceExtraMissingError(InferenceError):
+    """torch or transformers is not installed: ``pip install 'airflow-provider-hfreg[inference]'``."""
+
+
+class ModelLoadError(InferenceError):
+    """The files are there and whole, but transformers cannot build the model from them."""
+
+
+class ModelTooLargeError(InferenceError):
+    """The weights do not fit into the memory that is free; nothing was loaded."""
+
+
+class DeviceMemoryError(InferenceError):
+    """Out of memory even with the smallest batch."""
+
+    retryable = True
+
+
+class RowsFailedError(InferenceError):
+    """
+    Some rows of a frame failed; the others are in ``result``.
+
+    :param message: what failed, in one paragraph.
+    :param result: the good rows, a ``pandas.DataFrame`` with their index of the caller's frame.
+    :param errors: one :class:`~airflow_provider_hfreg.signatures.rows.RowError` per failed row.
+    """
+
+    def __init__(self, message: str, *, result: Any, errors: Sequence[Any]) -> None:
+        super().__init__(message)
+        self.result = result
+        self.errors = tuple(errors)
+
+
+class RunError(HfregError):
+    """A batch run cannot start, go on or finish."""
+
+
+class InputNotFoundError(RunError):
+    """No file matches the input."""
+
+
+class InputFormatError(RunError):
+    """An input file is not what its format says, or two files disagree on a column."""
+
+
+class InputChangedError(RunError):
+    """An unfinished run of this identity has other inputs, parameters or another model version."""
+
+
+class OutputExistsError(RunError):
+    """The output folder holds something that this run did not write."""
+
+
+class TooManyRowErrorsError(RunError):
+    """More rows failed than ``max_row_errors`` allows."""
+
+
+class RowsNotConservedError(RunError):
+    """Rows in are not rows ok plus rows quarantined. The run has failed and says where the counts differ."""
+
+
+class RunCancelledError(RunError):
+    """Stopped between two batches because somebody asked for it; what was committed stays."""

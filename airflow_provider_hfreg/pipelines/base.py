@@ -1,0 +1,168 @@
+"""
+The extension point: one Hugging Face pipeline task, by columns.
+
+A row's way through the engine, and which step a task owns (*):
+
+.. code-block:: text
+
+    window of rows (Arrow, the signature's input columns, required ones not null)
+      → preprocess *        → sequences: texts, and the row each belongs to; rows that cannot be run become RowErrors
+      → tokenise once, sort by length, cut into batches by token budget, forward    (inference/, told by ``forward``)
+      → postprocess *       → the signature's output columns, one value per row
+
+A task file names no torch and no other task. It works on columns: numpy and Arrow; a Python loop over rows stands only
+where an object per row must be built. The engine brings deduplication, batching, devices, isolation of failing rows and
+the caller's order to every task alike; a task must therefore be a pure function of its arguments.
+
+Learnt from text-embeddings-inference (text → encoding → batch → output, tokenised once) and from the one-file-per-task
+handlers of Snowflake's registry.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from airflow_provider_hfreg.signatures.rows import RowError
+from airflow_provider_hfreg.signatures.signature import ModelSignature
+
+IntArray = npt.NDArray[np.int64]
+
+
+class Forward(Enum):
+    """What the engine runs on the encoded sequences, and what it hands to ``postprocess``."""
+
+    SEQUENCE_LOGITS = "sequence_logits"  # values["logits"]: float32 [sequences, labels]
+    GENERATE = "generate"  # generated: per sequence, ``num_return_sequences`` lists of new token ids
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """
+    What a task may know of the loaded model. Nothing here is torch.
+
+    :param tokenizer: the Hugging Face tokenizer; called by ``inference/``, read here (mask token, chat template).
+    :param config: the model's configuration as plain values (``id2label``, ``problem_type``, ``prefix`` …).
+    :param parameters: the version's pipeline parameters with the run's own over them; only what somebody gave.
+    :param generation: the generation settings that hold where ``parameters`` are silent.
+    """
+
+    tokenizer: Any
+    config: Mapping[str, Any]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    generation: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """
+    Model inputs before tokenisation.
+
+    :param row: int64 [sequences], ascending: the position, in the window given to ``preprocess``, of each one's row.
+    :param text: string [sequences].
+    :param text_pair: string [sequences], null where the sequence has no second text; None where none has.
+    :param encoding: keyword arguments for the tokenizer (``truncation``, ``max_length``, ``add_special_tokens`` …).
+    :param errors: rows that have no sequence, and why.
+    """
+
+    row: IntArray
+    text: pa.StringArray
+    text_pair: pa.StringArray | None = None
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    errors: tuple[RowError, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """
+    What the model gave, in the order of the sequences; sequences that failed are left out.
+
+    :param row: int64 [sequences], as in :class:`Sequences`.
+    :param values: stacked arrays, first axis the sequences; which ones, :class:`Forward` says.
+    :param generated: for ``Forward.GENERATE``: per sequence, a list of token-id lists (without the prompt).
+    :param input_ids: per sequence, its token ids as the model saw them; for tasks that decode them.
+    """
+
+    row: IntArray
+    values: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    generated: Sequence[Sequence[Sequence[int]]] = ()
+    input_ids: Sequence[Sequence[int]] = ()
+
+
+@dataclass(frozen=True)
+class Results:
+    """
+    Output columns of the rows that worked.
+
+    :param row: int64 [results], ascending positions in the window.
+    :param columns: name → Arrow array [results], the signature's output columns in its order.
+    :param errors: rows whose outputs could not be read.
+    """
+
+    row: IntArray
+    columns: Mapping[str, pa.Array]
+    errors: tuple[RowError, ...] = ()
+
+
+class PipelineTask(ABC):
+    """
+    One pipeline task. Subclasses are stateless; the catalogue holds one instance each.
+
+    A subclass that lacks a class attribute fails when it is defined, not when a row meets it.
+    """
+
+    name: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    auto_class: ClassVar[str]  # of transformers, such as "AutoModelForSequenceClassification"
+    forward: ClassVar[Forward]
+    optional_inputs: ClassVar[frozenset[str]] = frozenset()  # columns that a table may lack, and that may be null
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        missing = [name for name in ("name", "auto_class", "forward") if not hasattr(cls, name)]
+        if missing:
+            raise TypeError(f"{cls.__name__} must define {', '.join(missing)}")
+
+    @abstractmethod
+    def signature(self, parameters: Mapping[str, Any]) -> ModelSignature:
+        """
+        Return the inferred signature under the pipeline's ``parameters``.
+
+        :raises UnsupportedPipelineError: an option that cannot be held, named in the message.
+        """
+
+    @abstractmethod
+    def parameters_of(
+        self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """
+        Return what a ``transformers.Pipeline`` was built with, under the names its factory takes, as JSON.
+
+        :param preprocess: the pipeline's ``_preprocess_params``; ``forward`` and ``postprocess`` likewise.
+        """
+
+    @abstractmethod
+    def preprocess(self, rows: pa.RecordBatch, context: TaskContext) -> Sequences:
+        """Return the sequences of a window of rows; a row may need several, or be an error."""
+
+    @abstractmethod
+    def postprocess(self, outputs: Outputs, rows: pa.RecordBatch, context: TaskContext) -> Results:
+        """Return the output columns of the rows in ``outputs``; ``rows`` is the window given to :meth:`preprocess`."""
+
+
+def json_text(value: Any) -> str:
+    """
+    Return the JSON text of a pipeline's list of objects: key order kept, non-ASCII as it is.
+
+    >>> json_text([{"label": "größer", "score": 0.5}])
+    '[{"label": "größer", "score": 0.5}]'
+    """
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,66 @@
+"""The signature of one function of a version: the columns it takes, the columns it gives, the parameters it allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_hfreg.signatures.features import FeatureSpec, ParamSpec
+
+
+def _block(name: str, specs: tuple[object, ...]) -> str:
+    if not specs:
+        return f"{name}=[]"
+    lines = ",\n".join(f"        {spec!r}" for spec in specs)
+    return f"{name}=[\n{lines}\n    ]"
+
+
+@dataclass(frozen=True, repr=False)
+class ModelSignature:
+    """
+    Inputs, outputs and parameters, each a tuple in its order.
+
+    >>> from airflow_provider_hfreg.signatures.features import DataType
+    >>> ModelSignature((FeatureSpec("inputs", DataType.STRING),), (FeatureSpec("outputs", DataType.STRING),))
+    ModelSignature(
+        inputs=[
+            FeatureSpec(dtype=DataType.STRING, name='inputs')
+        ],
+        outputs=[
+            FeatureSpec(dtype=DataType.STRING, name='outputs')
+        ]
+    )
+    """
+
+    inputs: tuple[FeatureSpec, ...]
+    outputs: tuple[FeatureSpec, ...]
+    params: tuple[ParamSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Lists are what people write; equality and hashing want tuples.
+        for name in ("inputs", "outputs", "params"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def __repr__(self) -> str:
+        blocks = [_block("inputs", self.inputs), _block("outputs", self.outputs)]
+        if self.params:
+            blocks.append(_block("params", self.params))
+        return "ModelSignature(\n    " + ",\n    ".join(blocks) + "\n)"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the signature as plain JSON values."""
+        return {
+            "inputs": [feature.to_json() for feature in self.inputs],
+            "outputs": [feature.to_json() for feature in self.outputs],
+            "params": [param.to_json() for param in self.params],
+        }
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> ModelSignature:
+        """Rebuild what :meth:`to_json` gave."""
+        return cls(
+            tuple(FeatureSpec.from_json(feature) for feature in plain["inputs"]),
+            tuple(FeatureSpec.from_json(feature) for feature in plain["outputs"]),
+            tuple(ParamSpec.from_json(param) for param in plain.get("params", ())),
+        )
