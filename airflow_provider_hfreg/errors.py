@@ -41,7 +41,10 @@ Every error of this package: one tree, one root.
     │   ├── ModelTooLargeError             refused before loading
     │   ├── DeviceMemoryError              retryable, with a smaller budget
     │   └── RowsFailedError                carries the good rows and the errors of the others
+    ├── SettingsError                      a connection is missing or incomplete, or needs an extra that is not installed
+    │   └── RenderedValueError             (ValueError) what a template gave is not of the field's type
     └── RunError
+        ├── InvalidRunOptionError          (ValueError) an option of a batch run that cannot be
         ├── InputNotFoundError
         ├── InputFormatError
         ├── InputChangedError              an unfinished run meets other inputs
@@ -236,8 +239,20 @@ class RowsFailedError(InferenceError):
         self.errors = tuple(errors)
 
 
+class SettingsError(HfregError):
+    """A connection or a setting is missing or incomplete, or needs an extra that is not installed."""
+
+
+class RenderedValueError(SettingsError, ValueError):
+    """What a template gave, or a trigger form, is not of the field's type."""
+
+
 class RunError(HfregError):
     """A batch run cannot start, go on or finish."""
+
+
+class InvalidRunOptionError(RunError, ValueError):
+    """An option of a batch run has a value it cannot have; nothing was read or written."""
 
 
 class InputNotFoundError(RunError):
