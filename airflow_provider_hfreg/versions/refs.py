@@ -1,0 +1,184 @@
+"""
+The documents that change: a model's head and a version's state.
+
+Invariants:
+
+- A transition is a pure function of the document: what it decides, it decides on the state that the write is
+  conditional on. So a deletion cannot race an alias being set; both are edits of one head.
+- A document keeps the ids of its last edits: a writer whose answer was lost finds its own and reports success once,
+  instead of editing twice.
+
+A head that does not exist is an empty one: no default, no alias, nothing deleted. A state that does not exist is what
+the manifest says was logged. Nothing here does I/O: :func:`airflow_provider_hfreg.versions.swap.edit` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from airflow_provider_hfreg.errors import AliasNotFoundError, VersionInUseError, VersionNotFoundError
+from airflow_provider_hfreg.versions.documents import document_json
+from airflow_provider_hfreg.versions.manifest import Annotations
+
+_OPERATIONS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class Head:
+    """
+    A model's pointers.
+
+    :param default: the version that the bare model name means; None means the oldest.
+    :param tombstones: deleted version → when it was deleted; a name is not silently used again.
+    """
+
+    default: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    tombstones: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    comment: str | None = None
+    revision: int = 0
+    operations: tuple[str, ...] = ()
+
+    def version_of_alias(self, alias: str) -> str:
+        """
+        Return the version that an alias points to.
+
+        :raises AliasNotFoundError: there is none; the message lists those there are.
+        """
+        if alias not in self.aliases:
+            known = ", ".join(f"{name} → {version}" for name, version in sorted(self.aliases.items()))
+            raise AliasNotFoundError(f"There is no alias {alias!r}. Aliases: {known or 'none was set'}.")
+        return self.aliases[alias]
+
+    def names_of(self, version_name: str) -> tuple[str, ...]:
+        """Return the pointers that hold a version: ``the default`` and aliases."""
+        aliases = tuple(
+            f"alias {alias!r}" for alias, version in sorted(self.aliases.items()) if version == version_name
+        )
+        return ("the default", *aliases) if self.default == version_name else aliases
+
+    def with_default(self, version_name: str | None) -> Head:
+        """Return the head with another default version; None means the oldest again."""
+        return replace(self, default=None if version_name is None else self._alive(version_name))
+
+    def with_alias(self, alias: str, version_name: str) -> Head:
+        """Return the head with an alias set or moved."""
+        return replace(self, aliases={**self.aliases, alias: self._alive(version_name)})
+
+    def without_alias(self, alias: str) -> Head:
+        """Return the head without an alias, which must be there."""
+        self.version_of_alias(alias)
+        return replace(self, aliases={name: version for name, version in self.aliases.items() if name != alias})
+
+    def with_tombstone(self, version_name: str, when: str) -> Head:
+        """
+        Return the head with a version deleted.
+
+        :raises VersionInUseError: a pointer holds it.
+        """
+        if holders := self.names_of(version_name):
+            raise VersionInUseError(
+                f"Version {version_name!r} is {' and '.join(holders)} of its model and was not deleted. "
+                "Point them to another version first."
+            )
+        return replace(self, tombstones={**self.tombstones, version_name: when})
+
+    def with_annotations(self, *, tags: Mapping[str, str], comment: str | None) -> Head:
+        """Return the head with the model's own tags and comment."""
+        return replace(self, tags=dict(tags), comment=comment)
+
+    def _alive(self, version_name: str) -> str:
+        if version_name in self.tombstones:
+            raise VersionNotFoundError(f"Version {version_name!r} was deleted at {self.tombstones[version_name]}.")
+        return version_name
+
+    def stamped(self, operation: str) -> Head:
+        """Return the head as the next revision, written by ``operation``."""
+        return replace(self, revision=self.revision + 1, operations=_appended(self.operations, operation))
+
+    def to_bytes(self) -> bytes:
+        """Return the document as it is stored."""
+        return document_json(
+            {
+                "default": self.default,
+                "aliases": dict(self.aliases),
+                "tombstones": dict(self.tombstones),
+                "tags": dict(self.tags),
+                "comment": self.comment,
+                "revision": self.revision,
+                "operations": list(self.operations),
+            }
+        )
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Head:
+        """Rebuild a head from its document."""
+        return cls(
+            default=plain.get("default"),
+            aliases=plain.get("aliases", {}),
+            tombstones=plain.get("tombstones", {}),
+            tags=plain.get("tags", {}),
+            comment=plain.get("comment"),
+            revision=plain.get("revision", 0),
+            operations=tuple(plain.get("operations", ())),
+        )
+
+
+@dataclass(frozen=True)
+class State:
+    """A version's annotations after the first edit."""
+
+    annotations: Annotations
+    revision: int = 0
+    operations: tuple[str, ...] = ()
+
+    def with_tags(self, changes: Mapping[str, str | None]) -> State:
+        """Return the state with some tags set, and those given as None removed."""
+        return self._with(tags=merged(self.annotations.tags, changes))
+
+    def with_metrics(self, changes: Mapping[str, Any]) -> State:
+        """Return the state with some metrics set. None is a value: JSON's null."""
+        return self._with(metrics={**self.annotations.metrics, **changes})
+
+    def without_metric(self, name: str) -> State:
+        """Return the state without one metric; an absent one is no error."""
+        return self._with(metrics={key: value for key, value in self.annotations.metrics.items() if key != name})
+
+    def with_comment(self, comment: str | None) -> State:
+        """Return the state with another comment."""
+        return self._with(comment=comment)
+
+    def _with(self, **changes: Any) -> State:
+        return replace(self, annotations=replace(self.annotations, **changes))
+
+    def stamped(self, operation: str) -> State:
+        """Return the state as the next revision, written by ``operation``."""
+        return replace(self, revision=self.revision + 1, operations=_appended(self.operations, operation))
+
+    def to_bytes(self) -> bytes:
+        """Return the document as it is stored."""
+        return document_json(
+            {**self.annotations.to_json(), "revision": self.revision, "operations": list(self.operations)}
+        )
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> State:
+        """Rebuild a state from its document."""
+        return cls(Annotations.from_json(plain), plain.get("revision", 0), tuple(plain.get("operations", ())))
+
+
+def merged(tags: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
+    """
+    Return tags with some set, and those given as None removed.
+
+    >>> merged({"team": "risk", "stage": "trial"}, {"stage": None, "owner": "ana"})
+    {'team': 'risk', 'owner': 'ana'}
+    """
+    return {key: value for key, value in {**tags, **changes}.items() if value is not None}
+
+
+def _appended(operations: tuple[str, ...], operation: str) -> tuple[str, ...]:
+    return (*operations, operation)[-_OPERATIONS_KEPT:]
