@@ -4,11 +4,95 @@ from __future__ import annotations
 
 from typing import Any
 
+_INTEGRATION = "Hugging Face registry"
+
+_CONNECTION_FORM: dict[str, Any] = {
+    "ui-field-behaviour": {
+        "hidden-fields": ["schema", "port"],
+        "relabeling": {"host": "Registry URL", "login": "Access key", "password": "Secret key"},
+        "placeholders": {
+            "host": "s3://bucket/prefix or file:///srv/hfreg",
+            "login": "empty: the machine's own credentials, or the Amazon connection's",
+            "extra": '{"endpoint_url": "http://127.0.0.1:8333"}',
+        },
+    },
+    # Each is stored in the connection's extra under its name.
+    "conn-fields": {
+        "endpoint_url": {
+            "label": "Endpoint URL",
+            "description": "Of an S3 server that is not Amazon's, such as http://minio:9000.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "region_name": {
+            "label": "Region",
+            "description": "Such as eu-central-1; empty: the machine's or the Amazon connection's own.",
+            "schema": {"type": ["string", "null"]},
+        },
+        "aws_conn_id": {
+            "label": "Amazon connection",
+            "description": "Id of an Amazon Web Services connection whose session is used instead of the keys above "
+            "(needs the extra 'amazon').",
+            "schema": {"type": ["string", "null"]},
+        },
+        "session_token": {
+            "label": "Session token",
+            "description": "Of temporary keys.",
+            "schema": {"type": ["string", "null"], "format": "password"},
+        },
+        "sse": {
+            "label": "Server-side encryption",
+            "description": "Asked for with every object written; empty: what the bucket does by itself.",
+            "schema": {"type": ["string", "null"], "enum": ["AES256", "aws:kms", None]},
+        },
+        "sse_kms_key_id": {
+            "label": "KMS key",
+            "description": "For aws:kms; empty: the account's default key.",
+            "schema": {"type": ["string", "null"]},
+        },
+    },
+}
+
+_CONFIG: dict[str, Any] = {
+    "hfreg": {
+        "description": "The Hugging Face registry provider.",
+        "options": {
+            "cache_folder": {
+                "description": "Folder of a worker in which files of model versions are kept, shared by its processes. "
+                "Empty: the provider's own folder below the user's cache folder.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "/var/cache/hfreg",
+                "default": "",
+            },
+        },
+    },
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """Return the provider's description, as Airflow's ``provider_info.schema.json`` defines it."""
     return {
         "package-name": "airflow-provider-hfreg",
-        "name": "Hugging Face registry",
+        "name": _INTEGRATION,
         "description": "Register Hugging Face pipelines on your own S3 and run them over tables.",
+        "integrations": [{"integration-name": _INTEGRATION, "tags": ["ml"]}],
+        "hooks": [{"integration-name": _INTEGRATION, "python-modules": ["airflow_provider_hfreg.hooks.hfreg"]}],
+        "operators": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": [
+                    "airflow_provider_hfreg.operators.log_model",
+                    "airflow_provider_hfreg.operators.run_model",
+                ],
+            }
+        ],
+        "connection-types": [
+            {
+                "connection-type": "hfreg",
+                "hook-class-name": "airflow_provider_hfreg.hooks.hfreg.HFRegistryHook",
+                "hook-name": _INTEGRATION,
+                **_CONNECTION_FORM,
+            }
+        ],
+        "config": _CONFIG,
     }

@@ -1,0 +1,1 @@
+"""Connections: where a registry lies and how to reach it."""

@@ -1,0 +1,1 @@
+"""Airflow operators: log a model, run one over a table. They read their fields, call the registry, and no more."""

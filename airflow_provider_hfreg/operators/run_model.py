@@ -1,0 +1,203 @@
+"""Run a logged version over a table: :class:`RunHFModelOperator`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_hfreg.errors import HfregError
+from airflow_provider_hfreg.hooks.connections import get_connection, s3_settings_of, storage_url
+from airflow_provider_hfreg.hooks.hfreg import HFREG_CONN_ID, HFRegistryHook
+from airflow_provider_hfreg.operators.failures import end_task
+from airflow_provider_hfreg.operators.identity import task_identity
+from airflow_provider_hfreg.operators.rendered import (
+    read_flag,
+    read_mapping,
+    read_names,
+    read_number,
+    read_params,
+    read_reference,
+    read_text,
+    read_whole,
+    require_text,
+)
+from airflow_provider_hfreg.runs.spec import BatchRequest
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_hfreg.registry import ModelVersion
+    from airflow_provider_hfreg.storage.settings import S3Settings
+
+
+class RunHFModelOperator(BaseOperator):
+    """
+    Run a model version over Parquet, CSV or JSON lines, in the task's own process, and write Parquet.
+
+    The input is cut into shards; a shard is committed whole or not at all. What a retry does: it finds the run of this
+    task instance (dag, task, dag run, map index; never the try) and goes on with the shards that are missing. A
+    finished run with the same version, inputs and parameters is returned as it is. A row that cannot be run is
+    quarantined with its reason, and the others have their results.
+
+    Returns, by XCom, the run's report as a small dict: version, digest, counts of rows and shards, and where the
+    output, the quarantined rows and the full report lie.
+
+    .. code-block:: python
+
+        RunHFModelOperator(task_id="score", model="finbert@champion", input_url="s3://lake/texts/*.parquet",
+                           output_url="s3://lake/scores/{{ ds }}", columns={"text": "body"})
+
+    Mapped over many inputs, ``map_index_template="{{ task.input_url }}"`` names each instance by its input.
+
+    :param model: ``finbert/v1``, ``finbert@champion``, ``finbert`` for its default version, or what
+        :class:`~airflow_provider_hfreg.operators.log_model.LogHFModelOperator` returned. (templated)
+    :param input_url: a file, a folder or a glob: URL (``s3://…``, ``file:///…``) or absolute path. (templated)
+    :param output_url: a folder: URL or absolute path. (templated)
+    :param input_format: ``parquet``, ``csv`` or ``jsonl``; default: by the files' endings. (templated)
+    :param columns: signature column → the table's column, where the names differ. (templated)
+    :param passthrough: input columns to write beside the results; default: all, ``[]``: none. (templated)
+    :param output_prefix: put before the names of the model's output columns. (templated)
+    :param model_params: the model's run-time parameters, such as ``{"max_new_tokens": 50}``. (templated)
+    :param function_name: which of the version's functions. (templated)
+    :param on_row_error: ``quarantine`` or ``fail``. (templated)
+    :param max_row_errors: a number of rows (``100``) or a share (``0.01``) above which the run fails. (templated)
+    :param if_output_exists: for a folder that holds something else: ``error``, ``replace`` or ``append``. (templated)
+    :param rows_per_shard: how many rows are committed at a time. (templated)
+    :param token_budget: tokens of one forward pass; default: by the machine's memory. (templated)
+    :param seed: of generated text; default: derived from the run, and recorded. (templated)
+    :param rerun: run again even if the same run is finished. (templated)
+    :param hfreg_conn_id: the registry's connection. (templated)
+    :param storage_conn_id: for input and output, of type ``hfreg`` or ``aws``; default: the registry's. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "model",
+        "input_url",
+        "output_url",
+        "input_format",
+        "columns",
+        "passthrough",
+        "output_prefix",
+        "model_params",
+        "function_name",
+        "on_row_error",
+        "max_row_errors",
+        "if_output_exists",
+        "rows_per_shard",
+        "token_budget",
+        "seed",
+        "rerun",
+        "hfreg_conn_id",
+        "storage_conn_id",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("model", "columns", "passthrough", "model_params"), "json"
+    )
+    ui_color = "#ffd98a"
+
+    def __init__(
+        self,
+        *,
+        model: str | Mapping[str, Any],
+        input_url: str,
+        output_url: str,
+        input_format: str | None = None,
+        columns: Mapping[str, str] | str | None = None,
+        passthrough: Sequence[str] | str | None = None,
+        output_prefix: str | None = None,
+        model_params: Mapping[str, Any] | str | None = None,
+        function_name: str = "__call__",
+        on_row_error: str = "quarantine",
+        max_row_errors: float | str | None = None,
+        if_output_exists: str = "error",
+        rows_per_shard: int | str | None = None,
+        token_budget: int | str | None = None,
+        seed: int | str | None = None,
+        rerun: bool | str = False,
+        hfreg_conn_id: str = HFREG_CONN_ID,
+        storage_conn_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.model = model
+        self.input_url = input_url
+        self.output_url = output_url
+        self.input_format = input_format
+        self.columns = columns
+        self.passthrough = passthrough
+        self.output_prefix = output_prefix
+        self.model_params = model_params
+        self.function_name = function_name
+        self.on_row_error = on_row_error
+        self.max_row_errors = max_row_errors
+        self.if_output_exists = if_output_exists
+        self.rows_per_shard = rows_per_shard
+        self.token_budget = token_budget
+        self.seed = seed
+        self.rerun = rerun
+        self.hfreg_conn_id = hfreg_conn_id
+        self.storage_conn_id = storage_conn_id
+        # A plain flag: the operator is copied and pickled, and the signal handler runs in the thread that reads it.
+        self._is_cancelled = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Plan the run, execute the shards that are missing, and return its report."""
+        try:
+            return self._run(context)
+        except HfregError as error:
+            end_task(self, error)
+
+    def on_kill(self) -> None:
+        """Ask the run to stop between two batches; Airflow kills the process five seconds later."""
+        self.log.info(
+            "Stopping after the current batch; shards that are committed stay, and a retry goes on from there."
+        )
+        self._is_cancelled = True
+
+    def _run(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_hfreg.runs.batch import run_batch  # noqa: PLC0415 - a DAG's parse needs none
+
+        hook = HFRegistryHook(require_text("hfreg_conn_id", self.hfreg_conn_id))
+        version = hook.registry.resolve(read_reference("model", self.model))
+        self.log.info("Running %s (%s)", version.reference, version.content_digest)
+        report = run_batch(
+            self._request(version),
+            version=version,
+            identity=task_identity(context),
+            registry_url=hook.url,
+            s3=self._storage(hook),
+            rerun=read_flag("rerun", self.rerun),
+            cancelled=lambda: self._is_cancelled,
+            log=self.log,
+        )
+        return report.to_json()
+
+    def _request(self, version: ModelVersion) -> BatchRequest:
+        """Return the fields as a request; what is absent takes the request's own default."""
+        function_name = read_text("function_name", self.function_name) or "__call__"
+        params = read_params(read_mapping("model_params", self.model_params), version.signature(function_name).params)
+        given: dict[str, Any] = {
+            "input": storage_url(require_text("input_url", self.input_url)),
+            "output": storage_url(require_text("output_url", self.output_url)),
+            "input_format": read_text("input_format", self.input_format),
+            "columns": read_mapping("columns", self.columns),
+            "passthrough": read_names("passthrough", self.passthrough),
+            "output_prefix": read_text("output_prefix", self.output_prefix),
+            "params": params,
+            "function_name": function_name,
+            "on_row_error": read_text("on_row_error", self.on_row_error),
+            "max_row_errors": read_number("max_row_errors", self.max_row_errors),
+            "if_output_exists": read_text("if_output_exists", self.if_output_exists),
+            "rows_per_shard": read_whole("rows_per_shard", self.rows_per_shard),
+            "token_budget": read_whole("token_budget", self.token_budget),
+            "seed": read_whole("seed", self.seed),
+        }
+        return BatchRequest(**{name: value for name, value in given.items() if value is not None})
+
+    def _storage(self, hook: HFRegistryHook) -> S3Settings:
+        conn_id = read_text("storage_conn_id", self.storage_conn_id)
+        if conn_id is None:
+            return hook.s3_settings
+        return s3_settings_of(get_connection(conn_id, hint="of type 'hfreg' or 'aws', with access to input and output"))
