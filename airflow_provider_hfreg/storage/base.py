@@ -6,7 +6,10 @@ Invariants, tested for every store by :class:`airflow_provider_hfreg.testing.sto
 - A reader sees an object whole or not at all; never half of a write.
 - ``put_if_absent`` has exactly one winner among any number of concurrent callers.
 - ``replace_if_match`` succeeds only if the object is still the one whose etag was read.
-- A key is a relative path of ``/``-separated, non-empty segments; neither ``.`` nor ``..`` is one.
+- A key is a relative path of ``/``-separated, non-empty segments; neither ``.`` nor ``..`` is one. No segment begins
+  with ``.hfreg.`` (a local store keeps its own files under such names), and none has a backslash (some servers take it
+  for a slash).
+- No key is also the folder of another one: a bucket could hold ``a`` and ``a/b``, a file system cannot.
 
 A store knows nothing of models, and never interprets an etag: on S3 it is no MD5 as soon as encryption or multipart
 uploads come in. Errors of the client library are translated in one place per store, so that nothing outside
@@ -25,10 +28,13 @@ from typing import BinaryIO
 from airflow_provider_hfreg.errors import StorageUrlError
 
 OnBytes = Callable[[int], None]
-"""Called with the number of bytes moved since the last call; for progress."""
+"""Called with the number of bytes moved since the last call; negative where some are moved again after a fault."""
+
+RESERVED_PREFIX = ".hfreg."
+"""Begins the names of files that a local store keeps beside the objects; no segment of a key does."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """What a listing or a HEAD tells of one object."""
 
@@ -48,8 +54,12 @@ def check_key(key: str) -> str:
     :raises StorageUrlError: an empty, absolute or escaping key.
     """
     segments = key.split("/")
-    if not key or any(segment in ("", ".", "..") for segment in segments) or "\0" in key:
-        raise StorageUrlError(f"{key!r} is no key: it must be a relative path without empty, '.' or '..' segments.")
+    if not key or any(segment in ("", ".", "..") for segment in segments) or "\0" in key or "\\" in key:
+        raise StorageUrlError(
+            f"{key!r} is no key: it must be a relative path without empty, '.' or '..' segments and backslashes."
+        )
+    if any(segment.startswith(RESERVED_PREFIX) for segment in segments):
+        raise StorageUrlError(f"{key!r} is no key: names that begin with {RESERVED_PREFIX!r} are the store's own.")
     return key
 
 
@@ -82,7 +92,11 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def list_infos(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Yield every object whose key starts with ``prefix``, in ascending order of the keys' UTF-8 bytes."""
+        """
+        Yield every object whose key starts with ``prefix``, in ascending order of the keys' UTF-8 bytes.
+
+        A store may hold all of them in memory to sort them: where there can be millions, list by narrower prefixes.
+        """
 
     @abstractmethod
     def list_names(self, folder: str = "") -> Iterator[str]:

@@ -1,0 +1,62 @@
+"""
+Places to store things, for every test: real ones, each test its own.
+
+``store_url`` runs a test twice, on a local folder and on S3. SeaweedFS is started once per session (per worker with
+pytest-xdist), by the first test that asks for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import uuid
+
+import pytest
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def seaweedfs(tmp_path_factory):
+    """A running SeaweedFS: has ``settings()``, ``create_bucket(name)``, ``kill()``, ``restart()``."""
+    from airflow_provider_hfreg.testing import servers
+
+    with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_settings(seaweedfs):
+    """Settings that reach it."""
+    return seaweedfs.settings()
+
+
+@pytest.fixture(scope="session")
+def _shared_bucket_url(seaweedfs):
+    return seaweedfs.create_bucket(f"shared-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def s3_url(_shared_bucket_url):
+    """A fresh prefix in a bucket of the session: the quick way to an empty place on S3."""
+    return f"{_shared_bucket_url}/test-{next(_NUMBERS)}"
+
+
+@pytest.fixture
+def s3_bucket_url(seaweedfs):
+    """A fresh, empty bucket; costs a third of a second, so prefer ``s3_url`` where a prefix does."""
+    name = f"test-{os.getpid()}-{next(_NUMBERS)}-{uuid.uuid4().hex[:8]}"
+    yield seaweedfs.create_bucket(name)
+    seaweedfs.delete_bucket(name)
+
+
+@pytest.fixture
+def file_url(tmp_path):
+    """A folder of its own that does not exist yet."""
+    return (tmp_path / "store").as_uri()
+
+
+@pytest.fixture(params=["file", "s3"])
+def store_url(request):
+    """An empty root, once as ``file://`` and once as ``s3://`` (open it with ``s3_settings``)."""
+    return request.getfixturevalue({"file": "file_url", "s3": "s3_url"}[request.param])
