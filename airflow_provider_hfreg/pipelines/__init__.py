@@ -1,0 +1,1 @@
+"""The Hugging Face pipeline tasks, one file each, by columns; numpy and Arrow, never torch."""

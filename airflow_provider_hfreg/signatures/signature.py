@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_hfreg.signatures.features import FeatureSpec, ParamSpec
 
 
-def _block(name: str, specs: tuple[object, ...]) -> str:
+def _block(name: str, specs: tuple[FeatureSpec, ...]) -> str:
     if not specs:
         return f"{name}=[]"
     lines = ",\n".join(f"        {spec!r}" for spec in specs)
@@ -20,6 +20,9 @@ def _block(name: str, specs: tuple[object, ...]) -> str:
 class ModelSignature:
     """
     Inputs, outputs and parameters, each a tuple in its order.
+
+    It prints as ``show_functions`` is documented to print it, inputs and outputs alone: a generating task has some
+    thirty parameters, which would hide them. ``params`` and :meth:`to_json` give the parameters.
 
     >>> from airflow_provider_hfreg.signatures.features import DataType
     >>> ModelSignature((FeatureSpec("inputs", DataType.STRING),), (FeatureSpec("outputs", DataType.STRING),))
@@ -43,10 +46,7 @@ class ModelSignature:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def __repr__(self) -> str:
-        blocks = [_block("inputs", self.inputs), _block("outputs", self.outputs)]
-        if self.params:
-            blocks.append(_block("params", self.params))
-        return "ModelSignature(\n    " + ",\n    ".join(blocks) + "\n)"
+        return f"ModelSignature(\n    {_block('inputs', self.inputs)},\n    {_block('outputs', self.outputs)}\n)"
 
     def to_json(self) -> dict[str, Any]:
         """Return the signature as plain JSON values."""
