@@ -1,0 +1,136 @@
+"""A registered model: its versions, and the pointers to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_provider_hfreg.registry.catalogue import Catalogue
+from airflow_provider_hfreg.registry.frames import versions_frame
+from airflow_provider_hfreg.registry.request import check_tags, make_annotations
+from airflow_provider_hfreg.registry.version import ModelVersion
+from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.versions.cache import HostCache
+from airflow_provider_hfreg.versions.layout import Layout, ModelReference, check_alias
+from airflow_provider_hfreg.versions.manifest import Manifest
+from airflow_provider_hfreg.versions.refs import Head, merged
+from airflow_provider_hfreg.versions.swap import edit
+
+
+class Model:
+    """
+    One model of a registry. Made by a registry, not by hand; holds nothing but its name, so it is never out of date.
+
+    :ivar name: of the model.
+    """
+
+    def __init__(self, store: ObjectStore, cache: HostCache, name: str) -> None:
+        self._store = store
+        self._cache = cache
+        self._catalogue = Catalogue(store)
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {self._store.url!r})"
+
+    # --- versions
+
+    def version(self, version_name: str) -> ModelVersion:
+        """
+        Return a version by its name.
+
+        :raises VersionNotFoundError: there is none; the message lists some there are.
+        """
+        return self._made_of(self._catalogue.get_manifest(self.name, version_name))
+
+    def version_names(self) -> list[str]:
+        """Return the versions' names, oldest first: two requests, however many there are."""
+        return self._catalogue.version_names(self.name)
+
+    def versions(self) -> list[ModelVersion]:
+        """Return the versions, oldest first; reads a manifest each."""
+        return [self._made_of(manifest) for manifest in self._catalogue.manifests(self.name)]
+
+    def show_versions(self) -> Any:
+        """Return the versions as a ``pandas.DataFrame``, oldest first, with what is said about them."""
+        return versions_frame(self.versions(), self._catalogue.head(self.name))
+
+    def first(self) -> ModelVersion:
+        """Return the oldest version."""
+        return self.alias("FIRST")
+
+    def last(self) -> ModelVersion:
+        """Return the newest version."""
+        return self.alias("LAST")
+
+    def _made_of(self, manifest: Manifest) -> ModelVersion:
+        return ModelVersion(self._store, self._cache, manifest)
+
+    # --- pointers
+
+    @property
+    def default(self) -> ModelVersion:
+        """The version that the bare model name means; the oldest where none was set."""
+        return self.alias("DEFAULT")
+
+    def alias(self, alias: str) -> ModelVersion:
+        """
+        Return the version that an alias points to now; ``FIRST``, ``LAST`` and ``DEFAULT`` always do.
+
+        :raises AliasNotFoundError: no such alias; the message lists those there are.
+        """
+        return self.version(self._catalogue.resolve(ModelReference(self.name, alias=alias)))
+
+    def aliases(self) -> dict[str, str]:
+        """Return alias → version name."""
+        return dict(self._catalogue.head(self.name).aliases)
+
+    def set_default(self, version_name: str | None) -> None:
+        """Make a version the default; None makes it the oldest again."""
+        if version_name is not None:
+            self._catalogue.get_manifest(self.name, version_name)
+        self._edit(lambda head: head.with_default(version_name))
+
+    def set_alias(self, alias: str, version_name: str) -> None:
+        """
+        Point an alias to a version, moving it if it is set.
+
+        :raises InvalidNameError: no name, or one of the system's aliases.
+        :raises VersionNotFoundError: no such version.
+        """
+        check_alias(alias)
+        self._catalogue.get_manifest(self.name, version_name)
+        self._edit(lambda head: head.with_alias(alias, version_name))
+
+    def delete_alias(self, alias: str) -> None:
+        """
+        Remove an alias; the version stays.
+
+        :raises AliasNotFoundError: no such alias.
+        """
+        self._edit(lambda head: head.without_alias(alias))
+
+    # --- what people say about it
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The model's own tags now."""
+        return dict(self._catalogue.head(self.name).tags)
+
+    @property
+    def comment(self) -> str | None:
+        """The model's own comment now."""
+        return self._catalogue.head(self.name).comment
+
+    def set_tags(self, tags: Mapping[str, str | None]) -> None:
+        """Set some tags; one given as None is removed. The others stay."""
+        check_tags({key: value for key, value in tags.items() if value is not None})
+        self._edit(lambda head: head.with_annotations(tags=merged(head.tags, tags), comment=head.comment))
+
+    def set_comment(self, comment: str | None) -> None:
+        """Set or remove the comment."""
+        checked = make_annotations(comment=comment).comment
+        self._edit(lambda head: head.with_annotations(tags=head.tags, comment=checked))
+
+    def _edit(self, transition: Callable[[Head], Head]) -> None:
+        edit(self._store, Layout.head(self.name), Head.from_plain, Head(), transition)

@@ -1,0 +1,282 @@
+"""
+The registry: logging versions, and finding them.
+
+A registry is a URL and what is needed to reach it; it holds no connection open and caches nothing but files, so it is
+cheap to make and never out of date. Importing this module loads no torch; :meth:`Registry.log_model` does, and logging
+from a folder does not.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_hfreg.errors import (
+    DigestMismatchError,
+    ModelReferenceError,
+    StorageDeniedError,
+    VersionExistsError,
+)
+from airflow_provider_hfreg.pipelines.folder import describe_folder
+from airflow_provider_hfreg.registry.catalogue import Catalogue
+from airflow_provider_hfreg.registry.environment import describe_environment, describe_writer, now
+from airflow_provider_hfreg.registry.hub import download_snapshot
+from airflow_provider_hfreg.registry.model import Model
+from airflow_provider_hfreg.registry.request import LogRequest, check_methods_callable, functions_of, make_request
+from airflow_provider_hfreg.registry.version import ModelVersion
+from airflow_provider_hfreg.registry.version_names import random_version_name
+from airflow_provider_hfreg.storage.urls import open_store, parse_url
+from airflow_provider_hfreg.versions.cache import HostCache, default_cache_folder
+from airflow_provider_hfreg.versions.format import ensure_format
+from airflow_provider_hfreg.versions.intake import look_into, select, upload_missing
+from airflow_provider_hfreg.versions.layout import ModelReference, check_name, parse_reference
+from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
+from airflow_provider_hfreg.versions.publish import Published, publish
+from airflow_provider_hfreg.versions.secrets import check_no_secret
+from airflow_provider_hfreg.versions.sources import LocalFolder, Source, StoredFolder
+
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+    from airflow_provider_hfreg.storage.settings import S3Settings
+
+_NAMES_DRAWN = 5
+
+
+class Registry:
+    """
+    Models under one URL.
+
+    .. code-block:: python
+
+        registry = Registry("s3://bucket/prefix")            # or Registry("file:///srv/hfreg")
+        mv = registry.log_model(pipe, model_name="finbert", version_name="v1", metrics={"accuracy": 0.91})
+        mv.run(frame)
+
+    :param url: ``s3://bucket/prefix`` or ``file:///folder``; nothing is asked of it yet.
+    :param s3: how to reach S3; None takes what boto3 finds.
+    :param cache_folder: files of versions on this host; None for ``$HFREG_CACHE``, else ``~/.cache/hfreg``.
+    :param read_only: refuse to log here; edits are the bucket's policy to refuse.
+    :raises StorageUrlError: no such URL.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        s3: S3Settings | None = None,
+        cache_folder: str | Path | None = None,
+        read_only: bool = False,
+    ) -> None:
+        self._store = open_store(url, s3)
+        self._s3 = s3
+        self._cache = HostCache(default_cache_folder() if cache_folder is None else Path(cache_folder))
+        self._catalogue = Catalogue(self._store)
+        self._is_read_only = read_only
+
+    def __repr__(self) -> str:
+        return f"Registry({self.url!r})"
+
+    @property
+    def url(self) -> str:
+        """The registry's root; holds no credential."""
+        return self._store.url
+
+    # --- finding
+
+    def models(self) -> list[Model]:
+        """Return the models, by name."""
+        return [self._model(name) for name in self._catalogue.model_names()]
+
+    def get_model(self, name: str) -> Model:
+        """
+        Return a model.
+
+        :raises ModelNotFoundError: it has no version; the message lists models that have.
+        """
+        self._catalogue.check_model(name)
+        return self._model(name)
+
+    def resolve(self, reference: str | Mapping[str, Any]) -> ModelVersion:
+        """
+        Return the version that a reference means now.
+
+        :param reference: ``finbert/v1``, ``finbert@champion``, ``finbert`` for its default, or the dict that
+            :meth:`ModelVersion.to_reference` gave, whose digest is then compared.
+        :raises ModelReferenceError: no reference.
+        :raises DigestMismatchError: the version here has other content than the dict says.
+        """
+        if isinstance(reference, str):
+            return self._found(parse_reference(reference))
+        try:
+            names = ModelReference(str(reference["model_name"]), str(reference["version_name"]))
+        except KeyError as error:
+            raise ModelReferenceError(
+                f"{dict(reference)!r} refers to no version: it lacks {error}. Give what "
+                "ModelVersion.to_reference returned, or text such as 'finbert/v1'."
+            ) from None
+        version = self._found(names)
+        expected = reference.get("content_digest", version.content_digest)
+        if version.content_digest != expected:
+            raise DigestMismatchError(
+                f"{version.reference} in {self.url} has the digest {version.content_digest}, and the reference says "
+                f"{expected} (logged in {reference.get('registry', 'an unknown registry')}). It is another model under "
+                "the same name: use the registry that it was logged in."
+            )
+        return version
+
+    def _found(self, reference: ModelReference) -> ModelVersion:
+        check_name(reference.model_name, "model")
+        manifest = self._catalogue.get_manifest(reference.model_name, self._catalogue.resolve(reference))
+        return ModelVersion(self._store, self._cache, manifest)
+
+    def _model(self, name: str) -> Model:
+        return Model(self._store, self._cache, name)
+
+    # --- logging
+
+    def log_model(self, pipe: Any, *, model_name: str, **described: Any) -> ModelVersion:
+        """
+        Log a pipeline object.
+
+        :param pipe: a ``transformers.Pipeline``, or what ``airflow_provider_hfreg.inference.pipeline`` returned.
+        :param model_name: the registered name; it begins with its first version.
+        :param described: as for all ways of logging:
+
+            ``version_name`` (one is made if None), ``comment``, ``metrics`` (any JSON values), ``tags`` (text),
+            ``options`` (``target_methods``, default ``["__call__"]``; ``cuda_version``, default ``"12.4"``, None for a
+            version that never runs on a GPU), ``signatures`` (by target method; required where none is inferred),
+            ``sample_input_data`` (ignored, as a warning says), ``trust_remote_code`` (consent to storing the model's
+            own Python files), ``logged_by`` (text by name; default user and host).
+        :returns: the version; ``created`` is False if this very content was there under this name.
+        :raises VersionExistsError: the name holds other content.
+        :raises SignatureRequiredError: nothing can be inferred for the task.
+        :raises UnsafeModelError: a pickle, Python without consent, an access token.
+        """
+        from airflow_provider_hfreg.inference.packaging import package_pipeline  # noqa: PLC0415 - loads torch
+
+        request = make_request(model_name=model_name, **described)
+        check_methods_callable(pipe, request.options["target_methods"])
+        self._begin()
+        with self._cache.scratch() as scratch:
+            folder = scratch / "package"
+            spec = package_pipeline(pipe, folder)
+            return self._log(LocalFolder(folder), request, lambda _: spec)
+
+    def log_folder(
+        self,
+        folder: str | Path,
+        *,
+        model_name: str,
+        task: str,
+        pipeline_kwargs: Mapping[str, Any] | None = None,
+        **described: Any,
+    ) -> ModelVersion:
+        """
+        Log a Hugging Face folder. Its files are streamed; no weights are loaded, and torch is not needed.
+
+        :param folder: a path, ``file:///…`` or ``s3://…`` (reached as the registry is).
+        :param task: the pipeline task, such as ``text-classification``.
+        :param pipeline_kwargs: what ``transformers.pipeline`` would be given beside the model: ``top_k``,
+            ``max_new_tokens`` … Kept, and used at every run.
+        :param described: as for :meth:`log_model`.
+        """
+        request = make_request(model_name=model_name, **described)
+        self._begin()
+        with self._cache.scratch() as scratch:
+            source = self._source(folder, scratch)
+            return self._log(source, request, lambda sketch: describe_folder(sketch, task, pipeline_kwargs or {}))
+
+    def log_hub_model(
+        self,
+        repo_id: str,
+        *,
+        model_name: str,
+        task: str,
+        revision: str | None = None,
+        token: str | None = None,
+        pipeline_kwargs: Mapping[str, Any] | None = None,
+        **described: Any,
+    ) -> ModelVersion:
+        """
+        Log a model of the Hugging Face hub, pinned to its commit. No weights are loaded.
+
+        :param repo_id: such as ``ProsusAI/finbert``.
+        :param revision: a branch, tag or commit; the commit that it means now is kept in the version.
+        :param token: for this download alone; it is stored nowhere.
+        :param task: as for :meth:`log_folder`, like ``pipeline_kwargs``.
+        :param described: as for :meth:`log_model`.
+        """
+        request = make_request(model_name=model_name, **described)
+        self._begin()
+        with self._cache.scratch() as scratch:
+            snapshot = download_snapshot(
+                repo_id, scratch / "snapshot", revision=revision, token=token, remote_code=request.trust_remote_code
+            )
+
+            def describe(sketch: Path) -> PipelineSpec:
+                spec = describe_folder(sketch, task, pipeline_kwargs or {})
+                return replace(spec, source={"repo_id": repo_id, "commit": snapshot.commit})
+
+            return self._log(LocalFolder(snapshot.folder), request, describe)
+
+    def _begin(self) -> None:
+        """
+        Prove, once per prefix, that the store keeps its word; before anything is packaged or sent.
+
+        :raises StorageDeniedError: this registry was opened to read.
+        """
+        if self._is_read_only:
+            raise StorageDeniedError(f"The registry {self.url} was opened with read_only=True: nothing can be logged.")
+        ensure_format(self._store, created=now())
+
+    def _source(self, folder: str | Path, scratch: Path) -> Source:
+        if isinstance(folder, Path) or "://" not in folder:
+            return LocalFolder(Path(folder).expanduser())
+        if folder.startswith("file://"):
+            return LocalFolder(Path(parse_url(folder).path))
+        return StoredFolder(open_store(folder, self._s3), scratch)
+
+    def _log(self, source: Source, request: LogRequest, describe: Callable[[Path], PipelineSpec]) -> ModelVersion:
+        """
+        Publish a source's files as a version.
+
+        :param describe: the source's sketch → what the pipeline is.
+        """
+        paths = select(source, remote_code=request.trust_remote_code)
+        spec = describe(source.sketch(paths))
+        check_no_secret(spec.to_json(), "pipeline")
+        functions_of(request, spec)  # a signature that is missing is told before gigabytes are hashed
+        files = look_into(source, paths, remote_code=request.trust_remote_code)
+        published = self._publish(request, spec, files, lambda: upload_missing(self._store, source, files))
+        return ModelVersion(self._store, self._cache, published.manifest, created=published.created)
+
+    def _publish(
+        self, request: LogRequest, spec: PipelineSpec, files: tuple[VersionFile, ...], upload: Callable[[], None]
+    ) -> Published:
+        if request.version_name is not None:
+            return publish(self._store, _manifest(request, request.version_name, spec, files), upload)
+        for _ in range(_NAMES_DRAWN - 1):
+            try:
+                return publish(self._store, _manifest(request, random_version_name(), spec, files), upload)
+            except VersionExistsError:
+                continue  # nobody asked for this name: draw another
+        return publish(self._store, _manifest(request, random_version_name(), spec, files), upload)
+
+
+def _manifest(request: LogRequest, version_name: str, spec: PipelineSpec, files: tuple[VersionFile, ...]) -> Manifest:
+    return Manifest(
+        model_name=request.model_name,
+        version_name=version_name,
+        spec=spec,
+        functions=functions_of(request, spec),
+        options=request.options,
+        environment=describe_environment(),
+        files=files,
+        logged=request.annotations,
+        logged_by=request.logged_by or describe_writer(),
+        nonce=uuid.uuid4().hex,
+        created=now(),
+    )

@@ -1,0 +1,196 @@
+"""
+What the caller of ``log_model`` asked for, checked before anything is packaged, hashed or sent.
+
+Pure: no file, no store, no torch. A wrong option costs a moment, not the upload of a model.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_hfreg.errors import InvalidOptionError, SignatureRequiredError
+from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+from airflow_provider_hfreg.signatures.signature import ModelSignature
+from airflow_provider_hfreg.versions.documents import plain_json
+from airflow_provider_hfreg.versions.layout import check_name
+from airflow_provider_hfreg.versions.manifest import Annotations, ModelFunction
+from airflow_provider_hfreg.versions.secrets import check_no_secret
+
+_DEFAULT_OPTIONS: Mapping[str, Any] = {"target_methods": ["__call__"], "cuda_version": "12.4"}
+_CUDA_VERSION = re.compile(r"\d{1,2}\.\d{1,2}")
+
+
+@dataclass(frozen=True)
+class LogRequest:
+    """
+    One call of ``log_model``, in plain values.
+
+    :param version_name: None to have one made.
+    :param options: complete, defaults filled in.
+    :param signatures: given explicitly, by target method.
+    :param trust_remote_code: consent to storing the model's own Python files.
+    :param logged_by: who logs: user and host, or DAG, task and run.
+    """
+
+    model_name: str
+    version_name: str | None
+    annotations: Annotations
+    options: Mapping[str, Any]
+    signatures: Mapping[str, ModelSignature] = field(default_factory=dict)
+    trust_remote_code: bool = False
+    logged_by: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_request(
+    *,
+    model_name: str,
+    version_name: str | None = None,
+    comment: str | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    signatures: Mapping[str, ModelSignature] | None = None,
+    sample_input_data: Any = None,
+    trust_remote_code: bool = False,
+    logged_by: Mapping[str, str] | None = None,
+) -> LogRequest:
+    """
+    Check the arguments that all ways of logging share.
+
+    :raises InvalidNameError: a name outside the alphabet.
+    :raises InvalidOptionError: an option, or a value that cannot be kept.
+    :raises UnsafeModelError: an access token in what would be stored.
+    """
+    if sample_input_data is not None:
+        warnings.warn(
+            "sample_input_data is ignored for Hugging Face models: their signature follows from the pipeline task.",
+            UserWarning,
+            stacklevel=4,  # the caller of log_model
+        )
+    checked_options = check_options(options or {})
+    check_name(model_name, "model")
+    return LogRequest(
+        model_name=model_name,
+        version_name=None if version_name is None else check_name(version_name, "version"),
+        annotations=make_annotations(tags=tags, metrics=metrics, comment=comment),
+        options=checked_options,
+        signatures=_check_signatures(signatures or {}, checked_options["target_methods"]),
+        trust_remote_code=trust_remote_code,
+        logged_by=check_tags(logged_by or {}, "logged_by"),
+    )
+
+
+def make_annotations(
+    *, tags: Mapping[str, str] | None = None, metrics: Mapping[str, Any] | None = None, comment: str | None = None
+) -> Annotations:
+    """Return checked tags, metrics and comment."""
+    if comment is not None and not isinstance(comment, str):
+        raise InvalidOptionError(f"comment is {comment!r:.80}; it must be text.")
+    check_no_secret(comment, "comment")
+    return Annotations(check_tags(tags or {}), check_metrics(metrics or {}), comment)
+
+
+def check_tags(tags: Mapping[str, Any], where: str = "tags") -> dict[str, str]:
+    """Return tags if every key and value is text and none is a secret."""
+    for key, value in tags.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidOptionError(f"{where}[{key!r}] is {value!r:.80}; a key and its value must be text.")
+    check_no_secret(tags, where)
+    return dict(tags)
+
+
+def check_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics as plain JSON values, none of them a secret."""
+    plain: dict[str, Any] = plain_json(metrics, "metrics")
+    check_no_secret(plain, "metrics")
+    return plain
+
+
+def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return options with the defaults filled in.
+
+    >>> check_options({"cuda_version": None})
+    {'target_methods': ['__call__'], 'cuda_version': None}
+
+    :raises InvalidOptionError: an unknown name, or a value that the option cannot have.
+    """
+    for name in options:
+        if name not in _DEFAULT_OPTIONS:
+            known = ", ".join(map(repr, _DEFAULT_OPTIONS))
+            raise InvalidOptionError(f"There is no option {name!r}; the options are {known}.")
+    checked = {**_DEFAULT_OPTIONS, **options}
+    checked["target_methods"] = _check_target_methods(checked["target_methods"])
+    cuda_version = checked["cuda_version"]
+    if cuda_version is not None and not (isinstance(cuda_version, str) and _CUDA_VERSION.fullmatch(cuda_version)):
+        raise InvalidOptionError(
+            f"The option 'cuda_version' is {cuda_version!r}; write text such as '12.4', or None for a version that "
+            "never runs on a GPU."
+        )
+    return checked
+
+
+def _check_target_methods(methods: Any) -> list[str]:
+    is_list = isinstance(methods, Sequence) and not isinstance(methods, str)
+    if not is_list or not methods or not all(isinstance(name, str) and name.isidentifier() for name in methods):
+        raise InvalidOptionError(
+            f"The option 'target_methods' is {methods!r}; write a list of names of methods, such as ['__call__']."
+        )
+    if len({name.upper() for name in methods}) != len(methods):
+        raise InvalidOptionError(
+            f"The option 'target_methods' is {methods!r}: two of these names are one in upper case, which is how "
+            "functions are shown and called."
+        )
+    return list(methods)
+
+
+def check_methods_callable(model: Any, target_methods: Sequence[str]) -> None:
+    """
+    Look for the target methods on the model object.
+
+    :raises InvalidOptionError: one is not there, or not callable.
+    """
+    for name in target_methods:
+        if not callable(getattr(model, name, None)):
+            raise InvalidOptionError(
+                f"The option 'target_methods' names {name!r}, which is no callable method of {type(model).__name__}. "
+                "Name methods of the pipeline object, such as '__call__'."
+            )
+
+
+def _check_signatures(
+    signatures: Mapping[str, ModelSignature], target_methods: Sequence[str]
+) -> Mapping[str, ModelSignature]:
+    for name, signature in signatures.items():
+        if name not in target_methods or not isinstance(signature, ModelSignature):
+            raise InvalidOptionError(
+                f"signatures[{name!r}] is no ModelSignature of a target method; the target methods are "
+                f"{', '.join(map(repr, target_methods))}. Add the method to options['target_methods'] if it is one."
+            )
+    return dict(signatures)
+
+
+def functions_of(request: LogRequest, spec: PipelineSpec) -> tuple[ModelFunction, ...]:
+    """
+    Return the functions of a version: given signatures first, the task's own for ``__call__`` otherwise.
+
+    :raises SignatureRequiredError: none is given and none can be inferred.
+    :raises UnsupportedPipelineError: an option of the pipeline that cannot be held.
+    """
+    return tuple(ModelFunction(name, _signature_of(name, request, spec)) for name in request.options["target_methods"])
+
+
+def _signature_of(method: str, request: LogRequest, spec: PipelineSpec) -> ModelSignature:
+    if method in request.signatures:
+        return request.signatures[method]
+    if method != "__call__":
+        raise SignatureRequiredError(
+            f"The signature of the target method {method!r} cannot be inferred: give signatures={{{method!r}: "
+            "ModelSignature(inputs=[…], outputs=[…])}}."
+        )
+    return get_task(spec.task).signature(spec.parameters)

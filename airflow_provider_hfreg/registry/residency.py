@@ -1,0 +1,102 @@
+"""
+Loaded models of this process, by the digest of their content: two names of one content share one engine.
+
+Invariants:
+
+- One content is loaded once per device, however many threads ask at the same time.
+- Whether the weights fit is asked before anything is downloaded. Where they do not, models that were used least
+  recently are let go first; one that a thread still runs stays until that run ends.
+- One thread runs an engine at a time: the others wait, since two forwards at once only share the same cores.
+- A forked child starts with none: torch's threads do not survive a fork.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.registry.version import ModelVersion
+
+
+@dataclass(frozen=True)
+class Resident:
+    """A loaded model, and the lock to hold while running it."""
+
+    engine: Engine
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+# Least recently used first. Consent to remote code is part of the key: who did not give it gets no model that runs it.
+_residents: OrderedDict[tuple[str, str, bool], Resident] = OrderedDict()
+_lock = threading.RLock()  # held while loading: two loads at once would each count the same free memory
+
+
+def get_resident(version: ModelVersion, *, device: str | None = None, trust_remote_code: bool = False) -> Resident:
+    """Return the resident model of a version's content, loading it if there is none."""
+    from airflow_provider_hfreg.inference.devices import choose_device  # noqa: PLC0415 - torch
+    from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
+    from airflow_provider_hfreg.inference.loading import load_pipeline  # noqa: PLC0415 - torch
+
+    chosen = choose_device(device)
+    key = (version.content_digest, chosen, trust_remote_code)
+    with _lock:
+        if key not in _residents:
+            _make_room(version, chosen)
+            folder = version.local_folder()
+            loaded = load_pipeline(folder, version.spec, device=chosen, trust_remote_code=trust_remote_code)
+            _residents[key] = Resident(Engine(loaded))
+        _residents.move_to_end(key)
+        return _residents[key]
+
+
+def load_pipeline_object(version: ModelVersion, *, device: str | None = None, trust_remote_code: bool = False) -> Any:
+    """Return a callable pipeline of the caller's own: what he does to it changes nobody else's results."""
+    from airflow_provider_hfreg.inference.devices import choose_device  # noqa: PLC0415 - torch
+    from airflow_provider_hfreg.inference.loading import to_transformers  # noqa: PLC0415 - torch
+
+    chosen = choose_device(device)
+    with _lock:
+        _make_room(version, chosen)
+    folder = version.local_folder()
+    return to_transformers(folder, version.spec, device=chosen, trust_remote_code=trust_remote_code)
+
+
+def release_residents() -> None:
+    """Let all resident models go."""
+    with _lock:
+        _residents.clear()
+    gc.collect()
+
+
+def _make_room(version: ModelVersion, device: str) -> None:
+    """
+    Let models of the device go until the version's weights fit.
+
+    :raises ModelTooLargeError: they do not fit even then.
+    """
+    from airflow_provider_hfreg.inference.devices import (  # noqa: PLC0415 - torch
+        check_memory,
+        free_memory_bytes,
+        required_bytes,
+    )
+
+    required = required_bytes(version.spec)
+    while required > free_memory_bytes(device) and (resident := [key for key in _residents if key[1] == device]):
+        del _residents[resident[0]]
+        gc.collect()
+    check_memory(required, free_memory_bytes(device), device=device)
+
+
+def _forget_in_child() -> None:
+    global _lock  # noqa: PLW0603 - the parent's lock may be held by a thread that the child does not have
+    _lock = threading.RLock()
+    _residents.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,133 @@
+"""
+A frame through a version: rows in windows to the engine, results back in the frame's order.
+
+All rows run before anything is raised: the results of the good ones are never thrown away because of a bad one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from airflow_provider_hfreg.errors import InvalidOptionError, RowsFailedError, UnsupportedPipelineError
+from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.signatures.arrow import arrow_schema
+from airflow_provider_hfreg.signatures.frames import from_frame
+from airflow_provider_hfreg.signatures.params import check_params
+from airflow_provider_hfreg.signatures.rows import RowError
+
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.registry.residency import Resident
+    from airflow_provider_hfreg.registry.version import ModelVersion
+    from airflow_provider_hfreg.signatures.rows import Window
+    from airflow_provider_hfreg.signatures.signature import ModelSignature
+    from airflow_provider_hfreg.versions.manifest import ModelFunction
+
+_WINDOW_ROWS = 4096
+_SHOWN_ERRORS = 3
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """
+    What the engine gave for the rows of a frame.
+
+    :param row: int64: the position in the frame of each output, ascending.
+    :param outputs: the signature's output columns.
+    :param errors: of all rows that have no output, ascending.
+    """
+
+    row: np.typing.NDArray[np.int64]
+    outputs: pa.Table
+    errors: tuple[RowError, ...]
+    truncated_rows: int
+
+
+def run_frame(
+    version: ModelVersion,
+    frame: Any,
+    *,
+    function: ModelFunction,
+    params: Mapping[str, Any],
+    on_row_error: str,
+    seed: int | None,
+    resident: Callable[[], Resident],
+) -> Any:
+    """
+    Run a frame; see :meth:`ModelVersion.run`.
+
+    :param resident: gives the loaded model, called once all that can be refused without a model was.
+    """
+    from airflow_provider_hfreg.inference.results import to_frame  # noqa: PLC0415 - loads pandas
+
+    if on_row_error not in ("raise", "null"):
+        raise InvalidOptionError(f"on_row_error is {on_row_error!r}; write 'raise' or 'null'.")
+    _check_runnable(version, function)
+    signature = function.signature
+    checked = check_params(params, signature.params, version.reference)
+    window = from_frame(frame, signature.inputs, optional=get_task(version.task).optional_inputs)
+    chosen_seed = secrets.randbits(32) if seed is None else seed
+    result = _run_window(resident(), window, checked, signature, chosen_seed)
+    good = to_frame(result.outputs, signature, frame.index[result.row], truncated_rows=result.truncated_rows)
+    if result.errors and on_row_error == "raise":
+        raise _rows_failed(version, result, len(frame), good)
+    whole = good
+    if result.errors:
+        outputs = _with_nulls(result, len(frame))
+        whole = to_frame(outputs, signature, frame.index, truncated_rows=result.truncated_rows)
+    whole.attrs["hfreg"] = {
+        "version": version.reference,
+        "content_digest": version.content_digest,
+        "seed": chosen_seed,
+        "failed_rows": len(result.errors),
+    }
+    return whole
+
+
+def _check_runnable(version: ModelVersion, function: ModelFunction) -> None:
+    if function.target_method != "__call__":
+        raise UnsupportedPipelineError(
+            f"{version.reference} runs tables through '__call__'; {function.target_method!r} takes arguments of its "
+            f"own: call it on the pipeline, as in version.load().{function.target_method}(…)."
+        )
+
+
+def _run_window(
+    resident: Resident, window: Window, params: Mapping[str, Any], signature: ModelSignature, seed: int
+) -> FrameResult:
+    """Run the good rows a few thousand at a time, so that memory is bounded by that and the outputs."""
+    rows, outputs, errors, truncated_rows = [], [], list(window.errors), 0
+    for start in range(0, window.batch.num_rows, _WINDOW_ROWS):
+        with resident.lock:  # per window, so that two callers take turns
+            result = resident.engine.run(window.batch.slice(start, _WINDOW_ROWS), params, seed=seed, first_row=start)
+        positions = window.row[start : start + _WINDOW_ROWS]  # of this window's rows in the frame
+        rows.append(positions[result.row])
+        outputs.append(result.outputs)
+        errors.extend(replace(error, row=int(positions[error.row])) for error in result.errors)
+        truncated_rows += result.truncated_rows
+    row = np.concatenate(rows) if rows else np.array([], dtype=np.int64)
+    table = pa.Table.from_batches(outputs, schema=arrow_schema(signature.outputs))
+    return FrameResult(row, table, tuple(sorted(errors, key=lambda error: error.row)), truncated_rows)
+
+
+def _with_nulls(result: FrameResult, length: int) -> pa.Table:
+    """Return the outputs at their rows' places, null elsewhere."""
+    place = np.full(length, -1, dtype=np.int64)
+    place[result.row] = np.arange(len(result.row), dtype=np.int64)
+    return result.outputs.take(pa.array(place, mask=place < 0))
+
+
+def _rows_failed(version: ModelVersion, result: FrameResult, length: int, good: Any) -> RowsFailedError:
+    shown = "; ".join(f"row {error.row} ({error.code}): {error.message}" for error in result.errors[:_SHOWN_ERRORS])
+    more = "" if len(result.errors) <= _SHOWN_ERRORS else f"; and {len(result.errors) - _SHOWN_ERRORS} more"
+    return RowsFailedError(
+        f"{len(result.errors)} of {length} rows failed in {version.reference}: {shown}{more}. The other rows' results "
+        "are in this error's .result, all failures in .errors; on_row_error='null' gives nulls in their place.",
+        result=good,
+        errors=result.errors,
+    )

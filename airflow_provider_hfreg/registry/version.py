@@ -1,0 +1,254 @@
+"""
+A model version: what it is, what people say about it, and running it.
+
+A version's content never changes, so its manifest is read once. Tags, metrics and comment do change, and are read at
+every look. Importing this module loads no torch; :meth:`ModelVersion.run`, :meth:`~ModelVersion.load` and
+:meth:`~ModelVersion.engine` do.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_hfreg.registry.request import check_metrics, check_tags, make_annotations
+from airflow_provider_hfreg.versions.intake import transfer_progress
+from airflow_provider_hfreg.versions.layout import Layout
+from airflow_provider_hfreg.versions.refs import State
+from airflow_provider_hfreg.versions.swap import edit, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+    from airflow_provider_hfreg.signatures.signature import ModelSignature
+    from airflow_provider_hfreg.storage.base import ObjectStore
+    from airflow_provider_hfreg.versions.cache import HostCache
+    from airflow_provider_hfreg.versions.manifest import Annotations, Manifest
+
+MANIFEST_FILE = "hfreg_manifest.json"
+"""Our document in an exported folder; a name that no Hugging Face loader reads."""
+
+
+class ModelVersion:
+    """
+    One immutable version. Made by a registry, not by hand.
+
+    :ivar manifest: all that is known of its content.
+    :ivar created: logging it made it; False where the same content was there already, and for a version that was found.
+    """
+
+    def __init__(self, store: ObjectStore, cache: HostCache, manifest: Manifest, *, created: bool = False) -> None:
+        self._store = store
+        self._cache = cache
+        self.manifest = manifest
+        self.created = created
+
+    def __repr__(self) -> str:
+        return f"ModelVersion({self.reference!r}, {self.content_digest[:19]}…, {self._store.url!r})"
+
+    # --- what it is
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model."""
+        return self.manifest.model_name
+
+    @property
+    def version_name(self) -> str:
+        """Name of the version."""
+        return self.manifest.version_name
+
+    @property
+    def reference(self) -> str:
+        """``model/version``, which means this version for ever."""
+        return f"{self.model_name}/{self.version_name}"
+
+    @property
+    def registry_url(self) -> str:
+        """URL of the registry that holds it."""
+        return self._store.url
+
+    @property
+    def content_digest(self) -> str:
+        """``sha256:<hex>``; equal digests run alike."""
+        return self.manifest.content_digest
+
+    @property
+    def spec(self) -> PipelineSpec:
+        """The pipeline apart from its files."""
+        return self.manifest.spec
+
+    @property
+    def task(self) -> str:
+        """The pipeline task."""
+        return self.manifest.spec.task
+
+    def signature(self, function_name: str = "__call__") -> ModelSignature:
+        """Return the columns and parameters of a function."""
+        return self.manifest.function(function_name).signature
+
+    def show_functions(self) -> list[dict[str, Any]]:
+        """Return name, target method and signature of each function."""
+        return [
+            {"name": function.name, "target_method": function.target_method, "signature": function.signature}
+            for function in self.manifest.functions
+        ]
+
+    def to_reference(self) -> dict[str, Any]:
+        """
+        Return plain values that name exactly this version, for XCom; :meth:`Registry.resolve` takes them back.
+
+        A version of the same name with other content, in another registry say, is then refused instead of run.
+        """
+        return {
+            "registry": self._store.url,
+            "model_name": self.model_name,
+            "version_name": self.version_name,
+            "content_digest": self.content_digest,
+            "task": self.task,
+            "created": self.created,
+        }
+
+    # --- what people say about it
+
+    def annotations(self) -> Annotations:
+        """Return tags, metrics and comment as they are now, read at once."""
+        return read(self._store, self._state_key, State.from_plain, State(self.manifest.logged)).annotations
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags now."""
+        return dict(self.annotations().tags)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The metrics now; any JSON values."""
+        return dict(self.annotations().metrics)
+
+    @property
+    def comment(self) -> str | None:
+        """The comment now."""
+        return self.annotations().comment
+
+    def set_tags(self, tags: Mapping[str, str | None]) -> None:
+        """Set some tags; one given as None is removed. The others stay."""
+        check_tags({key: value for key, value in tags.items() if value is not None})
+        self._edit(lambda state: state.with_tags(tags))
+
+    def set_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Set some metrics to any JSON values. The others stay."""
+        plain = check_metrics(metrics)
+        self._edit(lambda state: state.with_metrics(plain))
+
+    def delete_metric(self, name: str) -> None:
+        """Remove a metric; an absent one is no error."""
+        self._edit(lambda state: state.without_metric(name))
+
+    def set_comment(self, comment: str | None) -> None:
+        """Set or remove the comment."""
+        checked = make_annotations(comment=comment).comment
+        self._edit(lambda state: state.with_comment(checked))
+
+    def _edit(self, transition: Callable[[State], State]) -> None:
+        edit(self._store, self._state_key, State.from_plain, State(self.manifest.logged), transition)
+
+    @property
+    def _state_key(self) -> str:
+        return Layout.state(self.model_name, self.version_name)
+
+    # --- its files
+
+    def local_folder(self, *, verify: bool = False) -> Path:
+        """
+        Return a folder on this host that ``from_pretrained`` reads; do not change it, others read it too.
+
+        :param verify: read every byte again and compare digests, instead of trusting what was verified at download.
+        :raises DigestMismatchError: the store's copy is damaged.
+        """
+        return self._cache.folder_of(
+            self._store, self.manifest, verify=verify, progress=lambda file: transfer_progress("downloaded", file)
+        )
+
+    def export(self, folder: str | Path) -> Path:
+        """
+        Copy the version into a folder of its own: a plain Hugging Face folder, and our manifest beside it.
+
+        :param folder: absent or empty.
+        :raises FileExistsError: it holds something.
+        """
+        target = Path(folder)
+        if target.is_dir() and any(target.iterdir()):
+            raise FileExistsError(f"{target} is not empty. Export into a new folder.")
+        source = self.local_folder()
+        for file in self.manifest.files:
+            copy = target / file.path
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / file.path, copy)
+        (target / MANIFEST_FILE).write_bytes(self.manifest.to_bytes())
+        return target
+
+    # --- running it
+
+    def engine(self, *, device: str | None = None, trust_remote_code: bool = False) -> Engine:
+        """
+        Return the loaded model, ready to run rows. It stays in this process: the next call of an equal version gets it.
+
+        :param device: ``cpu``, ``cuda:0`` …; None chooses.
+        :param trust_remote_code: consent to running the Python files that the version holds.
+        :raises ModelTooLargeError: the weights do not fit into the free memory; nothing was downloaded.
+        """
+        from airflow_provider_hfreg.registry.residency import get_resident  # noqa: PLC0415 - loads torch
+
+        return get_resident(self, device=device, trust_remote_code=trust_remote_code).engine
+
+    def load(self, *, device: str | None = None, trust_remote_code: bool = False) -> Any:
+        """
+        Return a callable pipeline: transformers' own class where the installed family has it, ours where it has not.
+
+        :raises ModelTooLargeError: the weights do not fit into the free memory; nothing was downloaded.
+        """
+        from airflow_provider_hfreg.registry.residency import load_pipeline_object  # noqa: PLC0415 - loads torch
+
+        return load_pipeline_object(self, device=device, trust_remote_code=trust_remote_code)
+
+    def run(
+        self,
+        frame: Any,
+        *,
+        function_name: str = "__call__",
+        params: Mapping[str, Any] | None = None,
+        on_row_error: str = "raise",
+        seed: int | None = None,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> Any:
+        """
+        Run a frame: one output row per row, in its order, with its index. The frame is not changed.
+
+        :param frame: a ``pandas.DataFrame``; its columns named as the signature's inputs in any order, or unnamed
+            (0, 1, …) in the signature's order. Others are ignored.
+        :param function_name: as :meth:`show_functions` shows it, or the method's name.
+        :param params: parameters of this run, over those that the pipeline was built with.
+        :param on_row_error: ``raise`` after all rows ran, or ``null``: the failed rows' outputs are null.
+        :param seed: of sampling; None draws one. It is in the result's ``attrs["hfreg"]``.
+        :returns: a ``pandas.DataFrame`` with the signature's output columns.
+        :raises RowsFailedError: some rows failed; it carries the others' results.
+        :raises ColumnMissingError: the frame lacks a column.
+        :raises UnknownParameterError: a parameter that the signature does not have.
+        """
+        from airflow_provider_hfreg.registry.residency import get_resident  # noqa: PLC0415 - loads torch
+        from airflow_provider_hfreg.registry.running import run_frame  # noqa: PLC0415 - loads pandas
+
+        return run_frame(
+            self,
+            frame,
+            function=self.manifest.function(function_name),
+            params=params or {},
+            on_row_error=on_row_error,
+            seed=seed,
+            resident=lambda: get_resident(self, device=device, trust_remote_code=trust_remote_code),
+        )

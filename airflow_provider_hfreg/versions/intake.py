@@ -1,0 +1,114 @@
+"""
+From a folder to the files of a version: select, look into, hash; later upload what the registry lacks.
+
+Nothing is uploaded before every file was looked into: a refusal leaves the bucket as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from airflow_provider_hfreg.errors import IntegrityError
+from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
+from airflow_provider_hfreg.versions.blobs import describe_file, hash_file, is_stored, put_blob
+from airflow_provider_hfreg.versions.manifest import VersionFile
+from airflow_provider_hfreg.versions.safety import check_content, select_files
+from airflow_provider_hfreg.versions.sources import Source
+
+_log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def select(source: Source, *, remote_code: bool) -> tuple[str, ...]:
+    """
+    Return the paths that make the version, by name alone; what is left out is said in the log.
+
+    :raises UnsafeModelError: a file that may not be stored.
+    """
+    selection = select_files(source.sizes(), remote_code=remote_code, where=source.location)
+    if selection.left_out:
+        _log.info("Not stored, because loading does not need them: %s", ", ".join(selection.left_out))
+    return selection.stored
+
+
+def look_into(source: Source, paths: tuple[str, ...], *, remote_code: bool) -> tuple[VersionFile, ...]:
+    """
+    Return what the manifest says of each file, after its content was looked at.
+
+    :raises UnsafeModelError: a file's content may not be stored.
+    """
+    files = []
+    for path in paths:
+        with source.opened(path) as local:
+            check_content(path, local, remote_code=remote_code)
+            files.append(describe_file(path, local))
+    return tuple(files)
+
+
+def upload_missing(store: ObjectStore, source: Source, files: tuple[VersionFile, ...]) -> None:
+    """
+    Store the blobs that are not stored, and verify them.
+
+    :raises IntegrityError: a file changed since it was hashed.
+    """
+    missing = [file for file in files if not is_stored(store, file)]
+    for file in missing:
+        with source.opened(file.path) as local:
+            _upload(store, source, file, local)
+    size_bytes = sum(file.size_bytes for file in missing)
+    _log.info("Uploaded %d of %d files, %s; the others were stored.", len(missing), len(files), _megabytes(size_bytes))
+
+
+def _upload(store: ObjectStore, source: Source, file: VersionFile, local: Path) -> None:
+    """
+    Upload one file, unless somebody is writing it.
+
+    Bytes under a digest that is not theirs would spoil every later version with that file: so it is hashed again right
+    before, and where it changed during the upload the blob is made one of a wrong size, which the next writer replaces.
+    """
+    modified_ns = local.stat().st_mtime_ns
+    if hash_file(local) != file.digest:
+        raise _changed(source, file)
+    put_blob(store, file, local, progress=lambda file: transfer_progress("uploaded", file))
+    if local.stat().st_mtime_ns != modified_ns:
+        store.put(file.key, b"")
+        raise _changed(source, file)
+
+
+def _changed(source: Source, file: VersionFile) -> IntegrityError:
+    return IntegrityError(
+        f"{file.path} in {source.location} changed while it was being logged. Nothing was published. Log again when "
+        "whatever writes there has finished."
+    )
+
+
+def transfer_progress(verb: str, file: VersionFile) -> OnBytes:
+    """
+    Return a callback that writes a line to the log every few seconds, and none for what takes less.
+
+    :param verb: ``uploaded`` or ``downloaded``.
+    """
+    started = last_line = time.monotonic()
+    moved = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal moved, last_line
+        moved += count
+        now = time.monotonic()
+        if now - last_line < _SECONDS_BETWEEN_LINES:
+            return
+        last_line = now
+        rate = moved / (now - started)
+        left_s = (file.size_bytes - moved) / rate if rate else 0
+        _log.info(
+            "%s: %s of %s %s, %s/s, %d s left",
+            *(file.path, _megabytes(moved), _megabytes(file.size_bytes), verb, _megabytes(int(rate)), left_s),
+        )
+
+    return on_bytes
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"

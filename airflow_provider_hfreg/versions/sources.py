@@ -1,0 +1,117 @@
+"""
+A folder with a model's files, here or in a store, read file by file.
+
+A version is made of a :class:`Source` in two passes: first every file is looked at and hashed, then those that the
+registry lacks are uploaded. A remote folder therefore comes to this machine one file at a time and never into memory; a
+file is kept between the passes only where the disk has room for the whole model.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from airflow_provider_hfreg.errors import KeyNotFoundError
+from airflow_provider_hfreg.storage.base import ObjectStore
+
+_HEADER_LENGTH_BYTES = 8
+
+
+class Source(Protocol):
+    """Where the files of a version come from."""
+
+    location: str
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return path → size of every file below the folder."""
+
+    def sketch(self, paths: tuple[str, ...]) -> Path:
+        """
+        Return a local folder that tells what the model is: small files whole, weights at least by their headers.
+
+        A weights file in it has its true size, though it may hold nothing but its header.
+        """
+
+    def opened(self, path: str) -> AbstractContextManager[Path]:
+        """Give a whole file as a local one, until the context ends."""
+
+
+class LocalFolder:
+    """A folder of this machine. Links are followed: the hub's client caches snapshots as links."""
+
+    def __init__(self, folder: Path) -> None:
+        self.location = str(folder)
+        self._folder = folder
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return path → size of every file below the folder."""
+        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        if not files:
+            raise KeyNotFoundError(f"{self._folder} is no folder, or holds no file: there is nothing to log.")
+        return {path.relative_to(self._folder).as_posix(): path.stat().st_size for path in files}
+
+    def sketch(self, paths: tuple[str, ...]) -> Path:  # noqa: ARG002 - the folder itself tells it
+        """Return the folder itself."""
+        return self._folder
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[Path]:
+        """Give a file where it lies."""
+        yield self._folder / path
+
+
+class StoredFolder:
+    """
+    A folder of a store.
+
+    :param scratch: an empty local folder; whoever made it removes it.
+    """
+
+    def __init__(self, store: ObjectStore, scratch: Path) -> None:
+        self.location = store.url
+        self._store = store
+        self._scratch = scratch
+        self._keeps_files = False
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return path → size of every object below the folder; says once whether the disk can hold them all."""
+        sizes = {info.key: info.size_bytes for info in self._store.list_infos()}
+        if not sizes:
+            raise KeyNotFoundError(f"{self.location} holds no object: there is nothing to log.")
+        self._keeps_files = shutil.disk_usage(self._scratch).free > 2 * sum(sizes.values())
+        return sizes
+
+    def sketch(self, paths: tuple[str, ...]) -> Path:
+        """Return a folder with the small files, and weights of the right size that hold their header and a hole."""
+        folder = self._scratch / "sketch"
+        for path in paths:
+            target = folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.endswith(".safetensors"):
+                self._sketch_weights(path, target)
+            else:
+                self._store.download(path, target)
+        return folder
+
+    def _sketch_weights(self, path: str, target: Path) -> None:
+        info = self._store.find_info(path)
+        size_bytes = 0 if info is None else info.size_bytes
+        length = self._store.get(path, length=_HEADER_LENGTH_BYTES)
+        header_bytes = min(int.from_bytes(length, "little"), size_bytes)  # a file that is no safetensors says anything
+        target.write_bytes(length + self._store.get(path, start=_HEADER_LENGTH_BYTES, length=header_bytes))
+        with target.open("r+b") as file:
+            file.truncate(size_bytes)
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[Path]:
+        """Give a file's local copy, fetched unless it was kept."""
+        target = self._scratch / "files" / path
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._store.download(path, target)
+        yield target
+        if not self._keeps_files:
+            target.unlink()
