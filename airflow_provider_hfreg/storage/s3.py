@@ -294,7 +294,8 @@ class S3Store(ObjectStore):
 
     def _pages(self, prefix: str, **extra: Any) -> Iterable[Any]:
         paginator = self._client.get_paginator("list_objects_v2")
-        return paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, **extra)
+        pages: Iterable[Any] = paginator.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, **extra)
+        return pages
 
     def _put_object(self, key: str, body: Any, **condition: str) -> None:
         extra: Any = {**condition, **self._settings.encryption()}
