@@ -23,6 +23,7 @@ from typing import Any
 
 from airflow_provider_hfreg.errors import InputFormatError, InputNotFoundError
 from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore
+from airflow_provider_hfreg.storage.urls import key_matches
 
 
 class TableFormat(Enum):
@@ -79,28 +80,6 @@ def natural_order(key: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(part), "") if place % 2 else (0, 0, part) for place, part in enumerate(parts))
 
 
-def glob_pattern(pattern: str) -> re.Pattern[str]:
-    """
-    Return the expression of a glob over keys: ``*`` and ``?`` stay inside a path segment, ``**`` crosses them.
-
-    >>> bool(glob_pattern("in/*.csv").fullmatch("in/a.csv")), bool(glob_pattern("in/*.csv").fullmatch("in/b/a.csv"))
-    (True, False)
-    >>> bool(glob_pattern("in/**/*.csv").fullmatch("in/b/c/a.csv")), bool(glob_pattern("**/*.csv").fullmatch("a.csv"))
-    (True, True)
-    >>> bool(glob_pattern("p-[0-9].csv").fullmatch("p-7.csv"))
-    True
-    """
-    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
-    return re.compile("".join(signs.get(piece) or _literal_or_set(piece) for piece in pieces), re.DOTALL)
-
-
-def _literal_or_set(piece: str) -> str:
-    if len(piece) > 2 and piece[0] == "[" and piece[-1] == "]":
-        return "[" + piece[1:-1].replace("\\", "\\\\").replace("!", "^", 1) + "]"
-    return re.escape(piece)
-
-
 def is_glob(key: str) -> bool:
     """Return whether a key of an input is a pattern."""
     return any(sign in key for sign in "*?[")
@@ -125,8 +104,7 @@ def list_input(store: ObjectStore, key: str) -> list[InputFile]:
 
 def _glob_files(store: ObjectStore, pattern: str) -> list[InputFile]:
     literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    matcher = glob_pattern(pattern)
-    return _visible((info for info in store.list_infos(literal) if matcher.fullmatch(info.key)), "")
+    return _visible((info for info in store.list_infos(literal) if key_matches(pattern, info.key)), "")
 
 
 def _file_or_folder(store: ObjectStore, key: str) -> list[InputFile]:

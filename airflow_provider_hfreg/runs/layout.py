@@ -1,0 +1,71 @@
+"""
+Where the objects of a run lie below its output folder. No other file spells a key.
+
+.. code-block:: text
+
+    part-00007-<batch_run_id>.parquet                          a committed shard: the part is its own marker
+    _SUCCESS                                                   the finished runs of this folder and their parts
+    _hfreg/<batch_run_id>/run.json                             plan, fingerprint, request; written before any part
+    _hfreg/<batch_run_id>/errors/00007-<attempt>.parquet       quarantined rows of that shard
+    _hfreg/<batch_run_id>/abandoned.json                       another run took this one's place
+    _hfreg/<batch_run_id>/report.json                          the run is finished
+"""
+
+from __future__ import annotations
+
+import re
+
+SUCCESS = "_SUCCESS"
+RUNS_FOLDER = "_hfreg/"
+_PART = re.compile(r"part-([0-9]{5,})-([0-9a-f]{10}-[0-9a-f]{10}(?:-[0-9]+)?)\.parquet")
+
+
+def part_key(shard: int, batch_run_id: str) -> str:
+    """
+    Return the key of a shard's part.
+
+    >>> part_key(7, "6d0629b7eb-0123456789")
+    'part-00007-6d0629b7eb-0123456789.parquet'
+    """
+    return f"part-{shard:05d}-{batch_run_id}.parquet"
+
+
+def find_part(name: str) -> tuple[int, str] | None:
+    """
+    Return shard and batch_run_id of a part's name, or None for the name of anything else.
+
+    >>> find_part("part-00007-6d0629b7eb-0123456789-2.parquet"), find_part("part-00007.parquet")
+    ((7, '6d0629b7eb-0123456789-2'), None)
+    """
+    match = _PART.fullmatch(name)
+    return (int(match[1]), match[2]) if match else None
+
+
+def run_folder(batch_run_id: str) -> str:
+    """Return the folder of a run's own objects."""
+    return f"{RUNS_FOLDER}{batch_run_id}/"
+
+
+def run_key(batch_run_id: str) -> str:
+    """Return the key of a run's document."""
+    return f"{run_folder(batch_run_id)}run.json"
+
+
+def report_key(batch_run_id: str) -> str:
+    """Return the key of a finished run's report."""
+    return f"{run_folder(batch_run_id)}report.json"
+
+
+def abandoned_key(batch_run_id: str) -> str:
+    """Return the key that tells that another run took this one's place."""
+    return f"{run_folder(batch_run_id)}abandoned.json"
+
+
+def errors_folder(batch_run_id: str) -> str:
+    """Return the folder of a run's quarantined rows."""
+    return f"{run_folder(batch_run_id)}errors/"
+
+
+def errors_key(shard: int, attempt: str, batch_run_id: str) -> str:
+    """Return the key of the quarantined rows of one attempt at a shard."""
+    return f"{errors_folder(batch_run_id)}{shard:05d}-{attempt}.parquet"

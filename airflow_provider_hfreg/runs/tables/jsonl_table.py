@@ -1,0 +1,142 @@
+r"""
+JSONL: one JSON object a line, in UTF-8; a byte order mark is skipped, a line of white space alone is no row.
+
+- A line that is no JSON object is that row's error (``bad_json``), as is a value that does not fit its column's type;
+  the raw line is kept. A key that is missing is null, one that the run does not read is ignored.
+- Arrow's parser reads a block at once. It knows nothing of lines, so it is asked only where every line begins with
+  ``{`` and ends with ``}``; then no object can span two lines, and one row per line is checked by counting. A block
+  that it refuses is read again line by line, to find out which line it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+
+from airflow_provider_hfreg.runs.tables.base import FileScan, ReadSchema, RowRange, TableReader
+from airflow_provider_hfreg.runs.tables.cells import join_types, shortened, type_of_json, typed_values
+from airflow_provider_hfreg.runs.tables.ranges import RangeCutter, sample_end
+from airflow_provider_hfreg.runs.tables.records import RecordBlock, jsonl_records, record_blocks
+from airflow_provider_hfreg.runs.tables.windows import BrokenRow, TableWindow
+from airflow_provider_hfreg.storage.base import ObjectStore
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class JsonlReader(TableReader):
+    """Reads JSONL."""
+
+    def scan(self, store: ObjectStore, key: str, size_bytes: int, *, rows_per_range: int) -> FileScan:
+        """See the base class; one pass over the file. Columns are the keys seen, in the order they were."""
+        read = _reader(store, key)
+        start = len(_BOM) if size_bytes and read(0, 3) == _BOM else 0
+        cutter = RangeCutter(rows_per_range, start)
+        types: dict[str, pa.DataType] = {}
+        for block in record_blocks(read, start, size_bytes, jsonl_records, where=store.location(key)):
+            cutter.add(block)
+            sample = RecordBlock(block.offset, *sample_end(block))
+            for record in np.flatnonzero(~sample.records.blank):
+                value, fault = _object(sample.raw(int(record)))
+                for name, cell in {} if fault else value.items():
+                    types[name] = join_types(types.get(name, pa.null()), type_of_json(cell))
+        return FileScan(types, cutter.ranges(), is_open=True)
+
+    def join_columns(self, one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+        """See the base class; what differs is kept as text, so files never disagree."""
+        return join_types(one, other)
+
+    def read(
+        self,
+        store: ObjectStore,
+        key: str,
+        piece: RowRange,
+        schema: ReadSchema,
+        *,
+        header: tuple[str, ...],  # noqa: ARG002 - JSONL has none
+        first_row: int,
+    ) -> Iterator[TableWindow]:
+        """See the base class."""
+        blocks = record_blocks(
+            _reader(store, key), piece.start_byte, piece.end_byte, jsonl_records, where=store.location(key)
+        )
+        row = first_row
+        for block in blocks:
+            rows = int(np.count_nonzero(~block.records.blank))
+            batch = _read_at_once(block, schema.schema, rows)
+            if batch is None:
+                yield _read_by_line(block, schema, row)
+            else:
+                yield TableWindow(batch, np.arange(row, row + rows))
+            row += rows
+
+
+def _reader(store: ObjectStore, key: str) -> Callable[[int, int], bytes]:
+    return lambda position, length: store.get(key, start=position, length=length)
+
+
+def _object(raw: bytes) -> tuple[dict[str, Any], str | None]:
+    """Return the line's object, or an empty one and what is wrong."""
+    try:
+        value = json.loads(raw.decode())
+    except (ValueError, RecursionError) as error:
+        return {}, f"the line is no JSON: {error}"
+    if not isinstance(value, dict):
+        return {}, f"the line must be a JSON object, not {shortened(value)}"
+    return value, None
+
+
+def _read_at_once(block: RecordBlock, schema: pa.Schema, rows: int) -> pa.RecordBatch | None:
+    """Return the rows of a block in which every line fits, or None."""
+    # NaN, which is no JSON and which Python writes, is read as null; Arrow would keep it.
+    if not rows or b"NaN" in block.content or not _is_object_per_line(block):
+        return None
+    try:
+        block.content.decode()  # Arrow's parser does not look
+        table = pyarrow.json.read_json(
+            pa.BufferReader(block.content),
+            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(block.content) + 1),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+        )
+    except (pa.ArrowException, ValueError):
+        return None
+    if table.num_rows != rows:
+        return None
+    return table.select(schema.names).cast(schema).combine_chunks().to_batches()[0]
+
+
+def _is_object_per_line(block: RecordBlock) -> bool:
+    content = np.frombuffer(block.content, dtype=np.uint8)
+    written = np.flatnonzero((content != ord(" ")) & (content != 9) & (content != 10) & (content != 13))
+    ends = block.records.ends[~block.records.blank]
+    starts = block.records.starts[~block.records.blank]
+    first = content[written[np.searchsorted(written, starts)]]
+    last = content[written[np.searchsorted(written, ends) - 1]]
+    return bool(np.all(first == ord("{")) and np.all(last == ord("}")))
+
+
+def _read_by_line(block: RecordBlock, schema: ReadSchema, first_row: int) -> TableWindow:
+    records = np.flatnonzero(~block.records.blank)
+    parsed = [_object(block.raw(int(record))) for record in records]
+    faults: dict[int, tuple[str, str, str | None]] = {
+        place: ("bad_json", fault, None) for place, (_, fault) in enumerate(parsed) if fault
+    }
+    columns = []
+    for column in schema.schema:
+        values = [value.get(column.name) for value, _ in parsed]
+        typed, misfits = typed_values(values, column.type, as_text=column.name in schema.as_text)
+        columns.append(typed)
+        for place, code, message in misfits:
+            faults.setdefault(place, (code, message, column.name))
+    broken = tuple(
+        BrokenRow(first_row + place, *fault, raw=block.raw(int(records[place])).decode(errors="backslashreplace"))
+        for place, fault in sorted(faults.items())
+    )
+    fits = np.ones(len(records), dtype=np.bool_)
+    fits[list(faults)] = False
+    batch = pa.RecordBatch.from_arrays(columns, schema=schema.schema).filter(pa.array(fits))
+    return TableWindow(batch, first_row + np.flatnonzero(fits), broken)
