@@ -1,0 +1,162 @@
+"""
+A window of rows through a loaded model: one straight way.
+
+rows → task's ``preprocess`` → distinct sequences → token ids → batches → forward → back to the rows' order →
+task's ``postprocess`` → rows. Memory is bounded by the window, whatever the table. Rows that cannot be run come back as
+:class:`~airflow_provider_hfreg.signatures.rows.RowError` values, the others as columns; nothing is lost in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from airflow_provider_hfreg.inference.batching import cut_batches
+from airflow_provider_hfreg.inference.execution import Executor
+from airflow_provider_hfreg.inference.forward import Batch, Forwarder, forwarder_for
+from airflow_provider_hfreg.inference.frameworks import torch
+from airflow_provider_hfreg.inference.generation import Company
+from airflow_provider_hfreg.inference.loading import LoadedPipeline
+from airflow_provider_hfreg.inference.tokenization import encode
+from airflow_provider_hfreg.inference.work import Work, plan_work
+from airflow_provider_hfreg.pipelines.base import Forward, IntArray
+from airflow_provider_hfreg.signatures.features import FeatureSpec
+from airflow_provider_hfreg.signatures.rows import RowError
+
+# Padded tokens of a batch. On a CPU a batch that fits the caches is the fastest; generation reads all weights for each
+# token, so there company pays.
+_TOKEN_BUDGETS: Mapping[tuple[str, Forward], int] = {
+    ("cpu", Forward.SEQUENCE_LOGITS): 2_048,
+    ("cpu", Forward.GENERATE): 16_384,
+    ("cuda", Forward.SEQUENCE_LOGITS): 65_536,
+    ("cuda", Forward.GENERATE): 65_536,
+}
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """
+    What a window of rows gave; every row is in ``row`` or in ``errors``, never in both.
+
+    :param row: int64 [ok], ascending positions in the window.
+    :param outputs: the signature's output columns [ok].
+    :param errors: the other rows, by ascending position in the window.
+    :param sequences: model inputs that were run, equal ones once.
+    :param tokens: of those; ``padded_tokens`` counts the padding, too.
+    :param truncated_rows: rows of which a text was cut to what the model reads.
+    """
+
+    row: IntArray
+    outputs: pa.RecordBatch
+    errors: tuple[RowError, ...] = ()
+    sequences: int = 0
+    tokens: int = 0
+    padded_tokens: int = 0
+    truncated_rows: int = 0
+
+
+class Engine:
+    """
+    Runs windows through one loaded model, and remembers the batch size that fits.
+
+    :param loaded: the model; the engine is its only user while it runs.
+    :param token_budget: padded tokens of one batch; None for what suits the device.
+    :param window_rows: rows that a caller should give at a time: the wider, the less padding and the more memory.
+    """
+
+    def __init__(self, loaded: LoadedPipeline, *, token_budget: int | None = None, window_rows: int = 4096) -> None:
+        self.loaded = loaded
+        self.window_rows = window_rows
+        budget = token_budget or _TOKEN_BUDGETS[loaded.device.type, loaded.task.forward]
+        self._executor = Executor(budget, is_out_of_memory=_is_out_of_memory, is_fatal=_is_fatal)
+
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens of one batch, as far as it had to shrink."""
+        return self._executor.token_budget
+
+    def run(
+        self,
+        window: pa.RecordBatch,
+        params: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        first_row: int = 0,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> WindowResult:
+        """
+        Run one window.
+
+        :param window: the signature's input columns; required ones hold no null.
+        :param params: of this run, over the version's own.
+        :param seed: of the run: the same seed gives the same rows the same texts, in whatever windows.
+        :param first_row: position of the window's first row in the run's whole input.
+        :param cancelled: asked between batches.
+        :raises RunCancelledError: ``cancelled`` said so.
+        :raises DeviceMemoryError: one sequence alone does not fit.
+        :raises InferenceError: the model cannot run at all.
+        """
+        task = self.loaded.task
+        context = replace(self.loaded.context, parameters={**self.loaded.context.parameters, **(params or {})})
+        sequences = task.preprocess(window, context)
+        forwarder = forwarder_for(self.loaded, context, seed=seed)
+        work = plan_work(
+            sequences, self.loaded.tokenizer, forwarder, token_limit=self.loaded.token_limit, first_row=first_row
+        )
+        self._execute(work, forwarder, cancelled)
+        outputs, failed = work.outputs(sequences, forwarder.empty())
+        results = task.postprocess(outputs, window, context)
+        errors = {error.row: error for error in (*results.errors, *failed, *sequences.errors)}
+        return WindowResult(
+            row=results.row,
+            outputs=_record_batch(task.signature(context.parameters).outputs, results.columns),
+            errors=tuple(errors[row] for row in sorted(errors)),
+            sequences=len(work),
+            tokens=work.tokens,
+            padded_tokens=work.padded_tokens,
+            truncated_rows=work.truncated_rows(sequences.row),
+        )
+
+    def _execute(self, work: Work, forwarder: Forwarder, cancelled: Callable[[], bool]) -> None:
+        lengths = work.encoded.lengths
+
+        def cut(positions: IntArray, token_budget: int) -> Sequence[IntArray]:
+            batches = cut_batches(
+                lengths[positions],
+                token_budget=1 if forwarder.company is Company.NONE else token_budget // forwarder.copies,
+                new_tokens=forwarder.new_tokens,
+                equal_lengths=forwarder.company is Company.EQUAL_LENGTH,
+            )
+            return [positions[batch] for batch in batches]
+
+        def forward(positions: IntArray) -> None:
+            work.keep(positions, forwarder.run(work.batch(positions)))
+
+        def prove() -> None:
+            shortest = encode(self.loaded.tokenizer, pa.array(["a"]), None, {}, limit=None)
+            forwarder.run(Batch(shortest.columns, [(0, 0)]))
+
+        work.failed = self._executor.run(
+            np.arange(len(lengths), dtype=np.int64), cut=cut, forward=forward, prove=prove, cancelled=cancelled
+        )
+
+
+def _record_batch(features: Sequence[FeatureSpec], columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    names = [feature.name for feature in features]
+    return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # The CPU allocator raises a plain RuntimeError, and cuBLAS one of its own.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in str(error) for sign in ("DefaultCPUAllocator: can't allocate", "CUBLAS_STATUS_ALLOC_FAILED")
+    )
+
+
+def _is_fatal(error: Exception) -> bool:
+    # After a failed assertion on the device its context is lost: every later row would look bad.
+    return "CUDA error" in str(error) or "device-side assert" in str(error)

@@ -1,0 +1,262 @@
+"""
+One batch through the network: padded tensors in, numpy or token ids out.
+
+Each way of :class:`~airflow_provider_hfreg.pipelines.base.Forward` is one class here with the same small face
+(:class:`Forwarder`), so that the engine batches, isolates and retries without knowing what it runs, and another runtime
+can stand in for torch later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.inference.generation import (
+    SAMPLING_OFF,
+    Company,
+    GenerationSettings,
+    names,
+    settings_for,
+)
+from airflow_provider_hfreg.inference.loading import LoadedPipeline
+from airflow_provider_hfreg.inference.padding import padded
+from airflow_provider_hfreg.inference.sampling import DrawToken, stream_seed
+from airflow_provider_hfreg.pipelines.base import Forward, TaskContext
+
+TokenIds = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    Sequences that run together.
+
+    :param columns: the tokenizer's model inputs, one unpadded list per sequence.
+    :param streams: per sequence, the position of its row in the run's whole input and which of the row's sequences it
+        is: what its random numbers depend on.
+    """
+
+    columns: Mapping[str, TokenIds]
+    streams: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class BatchOutputs:
+    """What one batch gave, first axis its sequences; see :class:`~airflow_provider_hfreg.pipelines.base.Outputs`."""
+
+    values: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    generated: Sequence[TokenIds] = ()
+
+
+class Forwarder(Protocol):
+    """
+    One way to run a batch.
+
+    ``deterministic``: equal sequences give equal outputs, so each is run once. ``new_tokens``: how much a sequence may
+    grow. ``copies``: rows of the tensor that a sequence takes. ``company``: which sequences may share a batch.
+    """
+
+    deterministic: bool
+    new_tokens: int
+    copies: int
+    company: Company
+
+    def empty(self) -> BatchOutputs:
+        """Return what a batch of no sequences gives."""
+
+    def run(self, batch: Batch) -> BatchOutputs:
+        """Run one batch; any exception is about this batch."""
+
+
+def forwarder_for(loaded: LoadedPipeline, context: TaskContext, *, seed: int) -> Forwarder:
+    """Return the way that the task asks for, under the parameters of one run."""
+    if loaded.task.forward is Forward.GENERATE:
+        settings = settings_for(
+            context.parameters,
+            context.generation,
+            loaded.network.generation_config,
+            pad_token_id=loaded.tokenizer.pad_token_id,
+        )
+        return GenerateForwarder(loaded, settings, seed)
+    return LogitsForwarder(loaded)
+
+
+class LogitsForwarder:
+    """One row of logits per sequence, as float32 whatever the network computes in."""
+
+    deterministic = True
+    new_tokens = 0
+    copies = 1
+
+    def __init__(self, loaded: LoadedPipeline) -> None:
+        self._loaded = loaded
+        self._accepts = frozenset(inspect.signature(loaded.network.forward).parameters)
+        self.company = _company_of(self._accepts)
+
+    def empty(self) -> BatchOutputs:
+        """Return no row of as many labels as the network has."""
+        return BatchOutputs(values={"logits": np.empty((0, self._loaded.network.config.num_labels), np.float32)})
+
+    def run(self, batch: Batch) -> BatchOutputs:
+        """Run one padded forward."""
+        # Positions are counted from the left, and a classifier on a decoder finds the last token by the mask.
+        inputs = padded(batch.columns, self._loaded.tokenizer, self._loaded.device, side="right")
+        inputs = {name: tensor for name, tensor in inputs.items() if name in self._accepts}
+        if "use_cache" in self._accepts:
+            inputs["use_cache"] = False  # a cache of a single pass is memory for nothing; the pipeline does the same
+        with torch.inference_mode():
+            logits = self._loaded.network(**inputs).logits
+        return BatchOutputs(values={"logits": logits.float().cpu().numpy()})
+
+
+class GenerateForwarder:
+    """
+    New token ids per sequence: greedy, by beams, or drawn with each sequence's own generator.
+
+    What comes back for a sequence is what it would have got alone: padding that only the batch made is cut off.
+    """
+
+    def __init__(self, loaded: LoadedPipeline, settings: GenerationSettings, seed: int) -> None:
+        self._loaded = loaded
+        self._settings = settings
+        self._seed = seed
+        self._decoder_only = not loaded.network.config.is_encoder_decoder
+        self._texts_each = int(settings["num_return_sequences"])
+        accepts = frozenset(inspect.signature(loaded.network.forward).parameters)
+        self.company = _company_of(accepts) if settings.company is Company.ANY else settings.company
+        self.deterministic = not settings.samples
+        self.new_tokens = settings.new_tokens(0)
+        self.copies = max(self._texts_each, int(settings["num_beams"]))
+        # Beam sampling and the settings that run alone draw from torch's global generator, seeded for each sequence.
+        self._draws = settings.samples and self.company is not Company.NONE
+
+    def empty(self) -> BatchOutputs:
+        """Return no texts."""
+        return BatchOutputs()
+
+    def run(self, batch: Batch) -> BatchOutputs:
+        """Generate for one batch; see the class."""
+        prompts = [self._prompt(ids) for ids in batch.columns["input_ids"] for _ in range(self._rows_each)]
+        side: Literal["left", "right"] = "left" if self._decoder_only else "right"
+        inputs = padded({"input_ids": prompts}, self._loaded.tokenizer, self._loaded.device, side=side)
+        start = inputs["input_ids"].shape[1] if self._decoder_only else 1
+        stop = self._stop_strings(start)
+        with torch.inference_mode(), self._random_numbers(batch):
+            tokens = self._loaded.network.generate(
+                **inputs,
+                **self._arguments(),
+                logits_processor=self._draw_tokens(batch),
+                stopping_criteria=None if stop is None else transformers.StoppingCriteriaList([stop]),
+            )
+        texts = tokens[:, start:].tolist()
+        lengths = _lengths(
+            texts, frozenset(self._settings.end_tokens), None if stop is None else stop.tokens_until_stop
+        )
+        return BatchOutputs(generated=self._by_sequence(texts, lengths, batch.columns["input_ids"]))
+
+    @property
+    def _rows_each(self) -> int:
+        """Rows of the tensor per sequence: drawn texts of one prompt are rows of their own, beams are not."""
+        return self._texts_each if self._draws else 1
+
+    def _prompt(self, ids: Sequence[int]) -> Sequence[int]:
+        """Return the prompt; an empty one starts from the model's first token, as ``generate`` does without input."""
+        if len(ids) or not self._decoder_only:
+            return ids
+        start = self._settings["bos_token_id"]
+        if start is None:
+            raise ValueError("the text is empty and the model has no token to begin with (bos_token_id)")
+        return [int(start)]
+
+    def _arguments(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = {**self._settings.given, "return_dict_in_generate": False}
+        if self._draws:
+            off = {name: value for name, value in SAMPLING_OFF.items() if name in names()}
+            arguments |= {**off, "do_sample": False, "num_return_sequences": 1}
+        if self._settings["stop_strings"] is not None:
+            arguments |= {"tokenizer": self._loaded.tokenizer} if self._settings.searches else {"stop_strings": None}
+        return arguments
+
+    def _draw_tokens(self, batch: Batch) -> Any:
+        if not self._draws:
+            return None
+        seeds = [
+            stream_seed(self._seed, row, ordinal * self._texts_each + copy)
+            for row, ordinal in batch.streams
+            for copy in range(self._texts_each)
+        ]
+        return transformers.LogitsProcessorList([DrawToken(self._settings, seeds, self._loaded.device)])
+
+    @contextlib.contextmanager
+    def _random_numbers(self, batch: Batch) -> Iterator[None]:
+        """Seed torch's global generator for a sequence that runs alone, and leave it as it was."""
+        if not self._settings.samples or self._draws:
+            yield
+            return
+        with torch.random.fork_rng(devices=[self._loaded.device] if self._loaded.device.type == "cuda" else []):
+            torch.manual_seed(stream_seed(self._seed, *batch.streams[0]))
+            yield
+
+    def _stop_strings(self, start: int) -> StopStrings | None:
+        strings = self._settings["stop_strings"]
+        if strings is None or self._settings.searches:
+            return None
+        return StopStrings(self._loaded.tokenizer, strings, start)
+
+    def _by_sequence(
+        self, texts: Sequence[list[int]], lengths: Sequence[int], prompts: TokenIds
+    ) -> list[list[list[int]]]:
+        """Group the texts of each sequence; alone, a shorter one of them would be padded to the longest of the group."""
+        groups = []
+        for index, prompt in enumerate(prompts):
+            group = range(index * self._texts_each, (index + 1) * self._texts_each)
+            longest = max(lengths[place] for place in group)
+            begin = [] if len(prompt) or not self._decoder_only else list(self._prompt(prompt))
+            groups.append([begin + texts[place][:longest] for place in group])
+        return groups
+
+
+class StopStrings(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
+    """
+    Transformers' own stop strings, and after how many new tokens each row met one.
+
+    A stopped row is padded while the batch goes on, and a pad token may look like an end of text: the place is noted.
+    """
+
+    def __init__(self, tokenizer: Any, strings: str | list[str], start: int) -> None:
+        self._criteria = transformers.StopStringCriteria(tokenizer, strings)
+        self._start = start
+        self.tokens_until_stop: dict[int, int] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Tell which rows have met a stop string."""
+        met: torch.Tensor = self._criteria(input_ids, scores, **kwargs)
+        for row in met.nonzero().flatten().tolist():
+            self.tokens_until_stop.setdefault(row, input_ids.shape[1] - self._start)
+        return met
+
+
+def _lengths(texts: Sequence[list[int]], end_tokens: frozenset[int], stopped: Mapping[int, int] | None) -> list[int]:
+    """
+    Return how many tokens of each row are its own and not padding, its end token included.
+
+    >>> _lengths([[5, 2, 2], [5, 6, 7], [5, 6, 2]], frozenset({2}), {2: 2})
+    [2, 3, 2]
+    """
+    lengths = []
+    for row, ids in enumerate(texts):
+        end = next((place + 1 for place, token in enumerate(ids) if token in end_tokens), len(ids))
+        lengths.append(min(end, (stopped or {}).get(row, end)))
+    return lengths
+
+
+def _company_of(accepts: frozenset[str]) -> Company:
+    """A network that takes no mask would read the padding."""
+    return Company.ANY if "attention_mask" in accepts else Company.EQUAL_LENGTH

@@ -1,0 +1,21 @@
+"""
+torch and transformers, or an error that says how to get them.
+
+The other modules of this room import the two from here, so that a worker without the ``inference`` extra meets one
+clear sentence and not an ``ImportError`` from somewhere below. Other rooms import this one inside functions.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_hfreg.errors import InferenceExtraMissingError
+
+try:
+    import torch
+    import transformers
+except ImportError as error:
+    raise InferenceExtraMissingError(
+        f"Running or logging a model needs {error.name}, which is not installed in this environment: "
+        "pip install 'airflow-provider-hfreg[inference]'."
+    ) from error
+
+__all__ = ["torch", "transformers"]

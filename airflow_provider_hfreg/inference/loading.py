@@ -1,0 +1,191 @@
+"""
+A version's local folder to a network that runs.
+
+Nothing is left to the family's taste: the dtype is passed (a bf16 save loads as fp32 on 4.57 unless told), the
+attention implementation is pinned, no file is fetched, a missing weight is an error (transformers would draw it at
+random and only warn), and what does not fit into memory is refused before a byte of it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_hfreg.errors import ModelLoadError, UnsafeModelError
+from airflow_provider_hfreg.inference import generation
+from airflow_provider_hfreg.inference.devices import (
+    check_memory,
+    choose_device,
+    core_count,
+    free_memory_bytes,
+    required_bytes,
+)
+from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.inference.tokenization import token_limit
+from airflow_provider_hfreg.pipelines.base import PipelineTask, TaskContext
+from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedPipeline:
+    """
+    A model in memory, ready to run.
+
+    :param network: the torch module, in evaluation mode, on ``device``.
+    :param token_limit: tokens that it can read; None where nothing bounds them.
+    :param context: what the task may know, with the version's parameters; a run puts its own over them.
+    """
+
+    task: PipelineTask
+    spec: PipelineSpec
+    network: Any
+    tokenizer: Any
+    device: torch.device
+    token_limit: int | None
+    context: TaskContext
+
+
+def load_pipeline(
+    folder: Path, spec: PipelineSpec, *, device: str | None = None, trust_remote_code: bool = False
+) -> LoadedPipeline:
+    """
+    Load a version for the engine.
+
+    :param folder: a plain Hugging Face folder.
+    :param device: as torch names it; None for the accelerator where there is one.
+    :param trust_remote_code: run the model's own Python files; only where ``spec.remote_code`` says it has some.
+    :raises ModelTooLargeError: the weights do not fit; nothing was loaded.
+    :raises UnsafeModelError: the model brings Python files and nobody consented.
+    :raises ModelLoadError: transformers cannot build it.
+    """
+    task = get_task(spec.task)
+    network, tokenizer, chosen = _load(folder, spec, task, device, trust_remote_code=trust_remote_code)
+    _give_pad_token(network, tokenizer)
+    torch.set_num_threads(min(torch.get_num_threads(), core_count()))  # a container's quota is not torch's default
+    config = network.config.to_dict()
+    context = TaskContext(tokenizer, config, dict(spec.parameters), dict(spec.generation))
+    limit = token_limit(tokenizer, _positions(network))
+    return LoadedPipeline(task, spec, network, tokenizer, chosen, limit, context)
+
+
+def to_transformers(
+    folder: Path, spec: PipelineSpec, *, device: str | None = None, trust_remote_code: bool = False
+) -> Any:
+    """
+    Load a version as transformers' own pipeline object, equal to the one that was logged.
+
+    Generation settings that the family of logging added are passed only where the installed family would do otherwise,
+    so that logging the returned object again gives the same version.
+
+    :raises ModelLoadError: also where the installed transformers has no pipeline for the task.
+    """
+    task = get_task(spec.task)
+    network, tokenizer, chosen = _load(folder, spec, task, device, trust_remote_code=trust_remote_code)
+
+    def build(**settings: Any) -> Any:
+        return transformers.pipeline(
+            spec.task, model=network, tokenizer=tokenizer, device=chosen, **{**spec.parameters, **settings}
+        )
+
+    with _as_load_error(folder, spec):
+        pipe = build()
+        given, added = generation.of_pipeline(pipe)
+        differs = {name: value for name, value in spec.generation.items() if {**added, **given}.get(name) != value}
+        return build(**differs) if differs else pipe
+
+
+def _load(
+    folder: Path, spec: PipelineSpec, task: PipelineTask, device: str | None, *, trust_remote_code: bool
+) -> tuple[Any, Any, torch.device]:
+    if spec.remote_code and not trust_remote_code:
+        raise UnsafeModelError(
+            f"The {spec.architecture or 'model'} in {folder} runs Python files of its own (auto_map in its "
+            "configuration). Read them, then load with trust_remote_code=True."
+        )
+    chosen = choose_device(device)
+    for place in dict.fromkeys((chosen, "cpu")):  # weights pass through main memory on their way to a GPU
+        check_memory(required_bytes(spec), free_memory_bytes(place), device=place)
+    local = {"local_files_only": True, "trust_remote_code": trust_remote_code and spec.remote_code}
+    with _as_load_error(folder, spec), quiet():
+        network, report = getattr(transformers, task.auto_class).from_pretrained(
+            folder,
+            dtype=getattr(torch, spec.dtype) if spec.dtype else "auto",
+            attn_implementation=_attention(spec, chosen),
+            output_loading_info=True,
+            **local,
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
+        network = network.eval().to(chosen)
+    _check_complete(report, folder, spec)
+    return network, tokenizer, torch.device(chosen)
+
+
+def _attention(spec: PipelineSpec, device: str) -> str | None:
+    if spec.attn_implementation and "flash" in spec.attn_implementation and device == "cpu":
+        log.warning("%s needs a GPU; on the CPU the family's own attention is used", spec.attn_implementation)
+        return None
+    return spec.attn_implementation
+
+
+def _check_complete(report: Any, folder: Path, spec: PipelineSpec) -> None:
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelLoadError(
+            f"The weights in {folder} lack {', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}, which "
+            f"{spec.task} needs: transformers would draw them at random. Log a model that was trained for this task."
+        )
+
+
+def _give_pad_token(network: Any, tokenizer: Any) -> None:
+    """Pad with the end of sequence where the tokenizer has no pad token; the mask hides it."""
+    if tokenizer.pad_token_id is None:
+        end = getattr(getattr(network, "generation_config", None), "eos_token_id", None) or network.config.eos_token_id
+        first = end[0] if isinstance(end, list | tuple) else end
+        if first is not None:
+            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(first)
+    if getattr(network.config, "pad_token_id", None) is None:
+        network.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _positions(network: Any) -> int | None:
+    """Return how many positions a text may fill: RoBERTa's table counts from its padding's place + 1."""
+    config = network.config
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is None or not getattr(config, "position_biased_input", True):
+        return None
+    embeddings = getattr(getattr(network, "base_model", network), "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return positions if padding is None else positions - padding - 1
+
+
+@contextlib.contextmanager
+def _as_load_error(folder: Path, spec: PipelineSpec) -> Iterator[None]:
+    """Translate whatever transformers, torch or safetensors raise into one error that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        logged = f"It was logged under transformers {spec.transformers_version}. " if spec.transformers_version else ""
+        raise ModelLoadError(
+            f"transformers {transformers.__version__} cannot build {spec.architecture or 'the model'} for {spec.task} "
+            f"from {folder}: {type(error).__name__}: {error}. {logged}Load it with that version, or log it again."
+        ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars out of task logs, and leave its setting as it was."""
+    messages = transformers.utils.logging
+    shown = messages.is_progress_bar_enabled()
+    messages.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            messages.enable_progress_bar()

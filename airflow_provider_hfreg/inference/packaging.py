@@ -1,0 +1,145 @@
+"""
+A pipeline object to a plain Hugging Face folder and a :class:`~airflow_provider_hfreg.pipelines.spec.PipelineSpec`.
+
+The folder holds safetensors, configurations and the tokenizer, and nothing else: no pickle, no access token, no path
+of the machine that logged. The spec holds what the folder cannot: the task, what the pipeline was built with, the
+dtype, the attention implementation. Device, batch size and workers are the runner's business and are not kept.
+Packaging the same pipeline twice gives the same bytes, so that its digest names its content.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open  # noqa: TID253 - of the same extra; frameworks are missing where it is
+
+from airflow_provider_hfreg.errors import UnsafeModelError, UnsupportedPipelineError
+from airflow_provider_hfreg.inference import generation
+from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.inference.loading import quiet
+from airflow_provider_hfreg.inference.portable import save_tokenizer
+from airflow_provider_hfreg.pipelines.base import PipelineTask
+from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+
+_SHARD_SIZE = "5GB"  # the families' defaults differ, and so would the files
+_TOKEN_KEYS = frozenset({"token", "use_auth_token", "auth_token", "hf_token", "access_token"})
+_TOKEN_TEXT = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
+
+
+def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
+    """
+    Write ``pipe`` into ``folder`` and describe it.
+
+    :param pipe: a ``transformers.Pipeline`` with its weights in memory.
+    :param folder: an empty folder.
+    :raises UnsupportedPipelineError: something that a registry cannot hold: weights that are not there, adapters not
+        merged, ``return_tensors``, an argument that is no plain value.
+    :raises SignatureRequiredError: no signature is inferred for the pipeline's task.
+    """
+    _check_self_contained(pipe)
+    task = get_task(pipe.task)
+    parameters, added = _parameters(pipe, task)
+    task.signature(parameters)  # refuses an option that no signature can hold, before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        pipe.model.save_pretrained(folder, max_shard_size=_SHARD_SIZE)
+    save_tokenizer(pipe.tokenizer, folder)
+    _scrub(folder)
+    config = pipe.model.config
+    return PipelineSpec(
+        task=pipe.task,
+        parameters=parameters,
+        generation=added,
+        dtype=str(pipe.model.dtype).removeprefix("torch."),
+        attn_implementation=getattr(config, "_attn_implementation", None),
+        architecture=type(pipe.model).__name__,
+        parameter_count=sum(_element_counts(folder)),
+        weights_size_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        transformers_version=transformers.__version__,
+        source=_hub_source(config),
+        remote_code=bool(getattr(config, "auto_map", None)),
+    )
+
+
+def _check_self_contained(pipe: Any) -> None:
+    if not isinstance(pipe, transformers.Pipeline):
+        raise UnsupportedPipelineError(
+            f"A {type(pipe).__name__} holds no weights that could be logged: what is logged must run without the hub. "
+            "Build the pipeline, pipe = transformers.pipeline(task, model=…), and log pipe; a folder or a hub id is "
+            "logged with log_folder or log_hub_model."
+        )
+    model = pipe.model
+    if not isinstance(model, transformers.PreTrainedModel) or any(weight.is_meta for weight in model.parameters()):
+        raise UnsupportedPipelineError(
+            f"The pipeline's model is a {type(model).__name__} whose weights are not all in memory. Load it whole "
+            "(no device_map that offloads, no empty weights) and log it again."
+        )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise UnsupportedPipelineError(
+            "The pipeline's model has adapters that are not merged into its weights, and saving it would keep only the "
+            "adapters. Merge them (peft's merge_and_unload) and log the pipeline again."
+        )
+    if pipe.tokenizer is None:
+        raise UnsupportedPipelineError(f"The {pipe.task} pipeline has no tokenizer, so it cannot read text.")
+
+
+def _parameters(pipe: Any, task: PipelineTask) -> tuple[dict[str, Any], dict[str, Any]]:
+    steps = (pipe._preprocess_params, pipe._forward_params, pipe._postprocess_params)  # noqa: SLF001  no public way
+    _refuse_tensors(steps, pipe.task)
+    given, added = generation.of_pipeline(pipe)
+    parameters = {**given, **task.parameters_of(*steps)}
+    return {name: _plain(name, value) for name, value in sorted(parameters.items())}, {
+        name: _plain(name, value) for name, value in sorted(added.items())
+    }
+
+
+def _refuse_tensors(steps: tuple[Mapping[str, Any], ...], task: str) -> None:
+    # The raw option is gone from a real pipeline: it is kept as ReturnType.TENSORS.
+    for step in steps:
+        if step.get("return_tensors") or getattr(step.get("return_type"), "name", None) == "TENSORS":
+            raise UnsupportedPipelineError(
+                f"return_tensors=True of {task} gives token ids instead of text, and no table column holds them. "
+                "Build the pipeline without return_tensors."
+            )
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a JSON value; numpy numbers and tuples become plain, other objects are refused by name."""
+    try:
+        return json.loads(json.dumps(value, default=lambda number: number.item()))
+    except (TypeError, AttributeError, ValueError):
+        raise UnsupportedPipelineError(
+            f"The pipeline was built with {name}={type(value).__name__}(…), an object that no file of a version can "
+            "hold. Build it with plain values (numbers, texts, lists, mappings)."
+        ) from None
+
+
+def _scrub(folder: Path) -> None:
+    """Take tokens and the logging machine's paths out of the configurations; refuse a token that hides in a value."""
+    for path in sorted(folder.glob("*config.json")):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        clean = {name: value for name, value in config.items() if name not in _TOKEN_KEYS | {"_name_or_path"}}
+        if clean != config:
+            path.write_text(json.dumps(clean, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        if _TOKEN_TEXT.search(path.read_text(encoding="utf-8")):
+            raise UnsafeModelError(
+                f"{path.name} holds what looks like a Hugging Face access token, and whoever reads the registry reads "
+                "the version. Remove it from the model's configuration and revoke it."
+            )
+
+
+def _element_counts(folder: Path) -> Iterator[int]:
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="numpy") as weights:
+            for name in weights.keys():  # noqa: SIM118  not a mapping
+                yield int(torch.Size(weights.get_slice(name).get_shape()).numel())
+
+
+def _hub_source(config: Any) -> dict[str, str] | None:
+    name, commit = getattr(config, "_name_or_path", None), getattr(config, "_commit_hash", None)
+    return {"repo_id": name, "commit": commit} if name and commit else None

@@ -1,0 +1,79 @@
+"""
+A tokenizer's folder that both transformers families read, and read alike.
+
+What goes wrong without this, each seen:
+
+- 5 saves a fast tokenizer under the class ``TokenizersBackend``, which 4.57 does not have.
+- A generic fast tokenizer saved without ``model_input_names`` gives no ``token_type_ids`` under 5.
+- 5 keeps extra special tokens as a list where 4.57 wants a mapping, and fails on it.
+- 5 rebuilds class tokenizers (``BertTokenizer`` …) from their vocabulary with the class's own normaliser and
+  pre-tokeniser, so that a customised ``tokenizer.json`` encodes differently there.
+- The last call's padding and truncation stay in ``tokenizer.json``, so that a pipeline used before it was logged has
+  another digest.
+
+Hence ``tokenizer.json`` is the truth, and the class that reads it is the generic one, which both families load as it
+stands. A class that does more than encode, such as choosing source and target languages, keeps its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_GENERIC = "PreTrainedTokenizerFast"  # 5 reads this name as its TokenizersBackend
+# How the tokenizer came into memory, and what only one family reads.
+_NOT_KEPT = frozenset({"backend", "is_local", "local_files_only", "files_loaded", "extra_special_tokens"})
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write ``tokenizer`` into ``folder`` so that transformers 4.57 and 5 encode alike with it."""
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    if fast:
+        backend = tokenizer.backend_tokenizer  # the next call sets both again
+        backend.no_padding()
+        backend.no_truncation()
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    portable = portable_config(
+        config,
+        model_input_names=tokenizer.model_input_names,
+        extra_special_tokens=_extra_special_tokens(tokenizer),
+        generic=fast and not hasattr(tokenizer, "_build_translation_inputs"),
+    )
+    path.write_text(json.dumps(portable, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # 4.57 alone writes this one; the configuration says the same, and one file is enough to be right.
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+
+
+def portable_config(
+    config: Mapping[str, Any], *, model_input_names: list[str], extra_special_tokens: list[str], generic: bool
+) -> dict[str, Any]:
+    """
+    Return a ``tokenizer_config.json`` for both families.
+
+    :param config: as one of them saved it.
+    :param generic: whether ``tokenizer.json`` holds everything, so that no class of its own is needed.
+
+    >>> portable_config(
+    ...     {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"},
+    ...     model_input_names=["input_ids"], extra_special_tokens=[], generic=True)
+    {'tokenizer_class': 'PreTrainedTokenizerFast', 'model_input_names': ['input_ids']}
+    """
+    dropped = _NOT_KEPT | {"added_tokens_decoder"} if generic else _NOT_KEPT  # tokenizer.json holds those
+    portable = {name: value for name, value in config.items() if name not in dropped}
+    portable["tokenizer_class"] = _GENERIC if generic else config["tokenizer_class"]
+    portable["model_input_names"] = list(model_input_names)
+    if extra_special_tokens:
+        portable["additional_special_tokens"] = extra_special_tokens
+    return portable
+
+
+def _extra_special_tokens(tokenizer: Any) -> list[str]:
+    """Return the special tokens without a role, under the name that each family has for them."""
+    tokens = getattr(tokenizer, "additional_special_tokens", None)
+    if tokens is None:
+        tokens = getattr(tokenizer, "extra_special_tokens", None) or []
+    return [str(token) for token in tokens]

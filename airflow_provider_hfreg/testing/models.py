@@ -1,0 +1,168 @@
+"""
+Tiny seeded models as Hugging Face folders, made in a moment and without the hub: for tests of tasks, stores and DAGs.
+
+Each function writes a folder that ``from_pretrained`` reads: configuration, safetensors, and a tokenizer really trained
+(WordPiece or byte-level BPE) on a few sentences in several scripts. Weights are random but wide, so that scores differ
+between texts and an error of the engine shows; the same arguments give the same weights under one family. Nothing here was trained to
+mean anything: for that, fine-tune one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_hfreg.inference.frameworks import torch, transformers
+
+POSITIONS = 64  # tokens that every model here can read
+
+CORPUS = (
+    "the film was good and the music better than anything I heard this year",
+    "a dull plot, wooden acting, and an ending nobody asked for!",
+    "Das Essen war größtenteils köstlich, der Service leider nicht.",
+    "この映画はとても面白かったです。",
+    "이 영화는 정말 재미있었어요.",
+    "Great value :) would buy again 10/10",
+    "it's neither good nor bad; it simply is what it is",
+)
+
+_SIZE = {"vocab_size": 0, "initializer_range": 0.4}
+_ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+def text_classifier(
+    folder: Path,
+    *,
+    architecture: str = "bert",
+    labels: Sequence[str] = ("negative", "neutral", "positive"),
+    seed: int = 0,
+    **config: Any,
+) -> Path:
+    """
+    Write a sequence classifier.
+
+    :param architecture: ``bert``, ``distilbert`` or ``roberta``.
+    :param labels: names of the classes, in the order of the logits.
+    :param config: more of the model's configuration, such as ``problem_type``.
+    """
+    pairs = architecture == "bert"
+    tokenizer = byte_level_tokenizer("roberta") if architecture == "roberta" else word_piece_tokenizer(pairs=pairs)
+    settings = {
+        **_SIZE,
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+        **config,
+    }
+    builders: Mapping[str, Callable[[], Any]] = {
+        "bert": lambda: transformers.BertConfig(**_ENCODER, max_position_embeddings=POSITIONS, **settings),
+        # RoBERTa counts positions from pad + 1
+        "roberta": lambda: transformers.RobertaConfig(**_ENCODER, max_position_embeddings=POSITIONS + 2, **settings),
+        "distilbert": lambda: transformers.DistilBertConfig(
+            dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=POSITIONS, **settings
+        ),
+    }
+    return _write(folder, transformers.AutoModelForSequenceClassification, builders[architecture](), tokenizer, seed)
+
+
+def text_generator(folder: Path, *, architecture: str = "gpt2", seed: int = 0, **config: Any) -> Path:
+    """
+    Write a causal language model without a pad token, as most of them come.
+
+    :param architecture: ``gpt2`` (learnt positions) or ``llama`` (rotary ones).
+    :param config: more of the model's configuration.
+    """
+    tokenizer = byte_level_tokenizer(architecture)
+    settings = {
+        **_SIZE,
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "tie_word_embeddings": False,  # tied random embeddings repeat their last token for ever
+        **config,
+    }
+    builders: Mapping[str, Callable[[], Any]] = {
+        "gpt2": lambda: transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=POSITIONS, **settings),
+        "llama": lambda: transformers.LlamaConfig(
+            **_ENCODER, num_key_value_heads=1, max_position_embeddings=POSITIONS, pad_token_id=None, **settings
+        ),
+    }
+    return _write(folder, transformers.AutoModelForCausalLM, builders[architecture](), tokenizer, seed)
+
+
+def word_piece_tokenizer(*, pairs: bool = True) -> Any:
+    """
+    Return an uncased WordPiece tokenizer as BERT has it, trained on :data:`CORPUS`.
+
+    :param pairs: give ``token_type_ids``; DistilBERT takes none.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: PLC0415 - as transformers
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106  a token of a vocabulary, no password
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.train_from_iterator(
+        CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
+    )
+    backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    names = ["input_ids", "token_type_ids", "attention_mask"] if pairs else ["input_ids", "attention_mask"]
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=POSITIONS,
+        model_input_names=names,
+        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)),
+    )
+
+
+def byte_level_tokenizer(family: str) -> Any:
+    """
+    Return a byte-level BPE tokenizer trained on :data:`CORPUS`.
+
+    :param family: ``roberta`` (``<s> … </s>``, pad and mask), ``llama`` (``<s> …``) or ``gpt2`` (nothing around).
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers  # noqa: PLC0415 - as transformers
+
+    special = {
+        "roberta": {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "mask_token": "<mask>"},
+        "llama": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+        "gpt2": {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"},
+    }[family]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.train_from_iterator(
+        CORPUS,
+        trainers.BpeTrainer(
+            vocab_size=400,
+            special_tokens=list(dict.fromkeys(special.values())),
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    if family == "roberta":
+        backend.post_processor = processors.RobertaProcessing(
+            ("</s>", backend.token_to_id("</s>")), ("<s>", backend.token_to_id("<s>")), add_prefix_space=False
+        )
+        special |= {"cls_token": "<s>", "sep_token": "</s>"}
+    if family == "llama":
+        backend.post_processor = processors.TemplateProcessing(
+            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", backend.token_to_id("<s>"))]
+        )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=POSITIONS,
+        model_input_names=["input_ids", "attention_mask"],
+        **special,
+    )
+
+
+def _write(folder: Path, auto_class: Any, config: Any, tokenizer: Any, seed: int) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        auto_class.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
