@@ -1,0 +1,181 @@
+"""
+Committing a shard: the part is its own commit marker.
+
+Invariants:
+
+- A part is put if absent and never written again, so a shard is committed once, whoever else works on it. Its footer
+  tells which run, shard and attempt it is and what became of its rows; there is no second object that could disagree.
+- Quarantined rows are stored before the part that counts them: a part never names an errors file that is not there.
+- The loser of the put removes its own errors file, and goes on with the winner's counts.
+
+What it does not do: keep two workers from computing the same shard. That costs time, never a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from airflow_provider_hfreg.errors import KeyExistsError, RowsNotConservedError, RunCancelledError
+from airflow_provider_hfreg.runs import layout
+from airflow_provider_hfreg.runs.plan import RunDocument
+from airflow_provider_hfreg.runs.report import RowCounts, check_conserved
+from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore
+
+_METADATA_KEY = "hfreg"
+_TAIL_BYTES = 64 * 2**10
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Marker:
+    """
+    What a part's footer tells.
+
+    :param attempt: which of the attempts at the shard wrote it.
+    :param errors_key: of its quarantined rows; None where it has none.
+    """
+
+    batch_run_id: str
+    shard: int
+    attempt: str
+    content_digest: str
+    counts: RowCounts
+    errors_key: str | None
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the key-value metadata for the Parquet footer."""
+        return {_METADATA_KEY: json.dumps(asdict(self), sort_keys=True)}
+
+    @classmethod
+    def from_metadata(cls, metadata: pq.FileMetaData, *, where: str) -> Marker:
+        """
+        Rebuild what :meth:`to_metadata` gave.
+
+        :raises RowsNotConservedError: the file is none of ours, or holds another number of rows than it tells.
+        """
+        plain = json.loads((metadata.metadata or {}).get(_METADATA_KEY.encode(), b"null"))
+        if plain is None or plain["counts"]["rows_ok"] != metadata.num_rows:
+            raise RowsNotConservedError(
+                f"{where} has the name of a part of this run, but was not written by it, or was changed since. Move "
+                "it away and run again: the shard is then computed anew."
+            )
+        return cls(**plain | {"counts": RowCounts(**plain["counts"])})
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """The local files of one attempt at a shard, before the commit."""
+
+    part: Path
+    errors: Path | None
+    marker: Marker
+
+
+def read_marker(store: ObjectStore, info: ObjectInfo) -> Marker:
+    """Return the marker of a part by reading the end of the file: one request, two for a long footer."""
+    start = max(0, info.size_bytes - _TAIL_BYTES)
+    tail = store.get(info.key, start=start)
+    footer_bytes = 8 + int.from_bytes(tail[-8:-4], "little")
+    if footer_bytes > len(tail):
+        tail = store.get(info.key, start=max(0, info.size_bytes - footer_bytes))
+    where = store.location(info.key)
+    try:
+        return Marker.from_metadata(pq.read_metadata(pa.BufferReader(tail)), where=where)
+    except pa.ArrowInvalid as error:
+        raise RowsNotConservedError(
+            f"{where} is no whole Parquet file: {error}. Move it away and run again."
+        ) from error
+
+
+def committed_shards(store: ObjectStore, document: RunDocument) -> dict[int, Marker]:
+    """
+    Return the markers of all committed shards of a run.
+
+    :raises RowsNotConservedError: a part does not account for the rows that were planned for its shard.
+    """
+    infos = [info for info in store.list_infos("part-") if _is_of_run(info.key, document)]
+    with ThreadPoolExecutor(_READERS) as threads:
+        markers = list(threads.map(lambda info: read_marker(store, info), infos))
+    for marker in markers:
+        _check_marker(marker, document)
+    return {marker.shard: marker for marker in markers}
+
+
+def _is_of_run(key: str, document: RunDocument) -> bool:
+    found = layout.find_part(key)
+    return found is not None and found[1] == document.batch_run_id and found[0] < len(document.shards)
+
+
+def _check_marker(marker: Marker, document: RunDocument) -> None:
+    where = f"The part of shard {marker.shard} of the run {document.batch_run_id}"
+    check_conserved(marker.counts, planned_rows=document.shards[marker.shard].rows, where=where)
+
+
+def is_committed(store: ObjectStore, document: RunDocument, shard: int) -> bool:
+    """Return whether a shard has its part."""
+    return store.find_info(layout.part_key(shard, document.batch_run_id)) is not None
+
+
+def commit_shard(store: ObjectStore, document: RunDocument, written: WrittenShard) -> Marker:
+    """
+    Commit one attempt, or accept that another one was faster.
+
+    :returns: the marker that stands: this attempt's, or the winner's.
+    :raises RunCancelledError: another run took this one's place meanwhile; nothing was written.
+    """
+    check_not_abandoned(store, document)
+    marker = written.marker
+    key = layout.part_key(marker.shard, document.batch_run_id)
+    if written.errors is not None and marker.errors_key is not None:
+        store.upload(marker.errors_key, written.errors)
+    try:
+        store.put_if_absent(key, written.part)
+    except KeyExistsError:
+        winner = _standing_marker(store, key)
+        if winner.attempt != marker.attempt and marker.errors_key is not None:
+            store.delete([marker.errors_key])
+        _check_marker(winner, document)
+        return winner  # may be ourselves, where the answer to our first put was lost
+    return marker
+
+
+def _standing_marker(store: ObjectStore, key: str) -> Marker:
+    info = store.find_info(key)
+    if info is None:
+        raise RowsNotConservedError(
+            f"{store.location(key)} was there and is gone: something removes this run's parts while it runs. Find out "
+            "what, then run again; the shards that are left are kept."
+        )
+    return read_marker(store, info)
+
+
+def check_not_abandoned(store: ObjectStore, document: RunDocument) -> None:
+    """
+    Raise if another run took this one's place: a part put now would stand beside that run's.
+
+    :raises RunCancelledError: it did.
+    """
+    if store.find_info(layout.abandoned_key(document.batch_run_id)) is not None:
+        raise RunCancelledError(
+            f"The run {document.batch_run_id} was abandoned: another run, with rerun=True or if_output_exists="
+            f"'replace', took its place in {store.url}. Nothing more is written by this one."
+        )
+
+
+def orphaned_errors(keys: Iterable[str], markers: Iterable[Marker]) -> list[str]:
+    """
+    Return the errors files that no part names: those of attempts that were killed or lost.
+
+    >>> marker = Marker("r", 0, "a1", "sha256:0", RowCounts(1, 0, 1), "_hfreg/r/errors/00000-a1.parquet")
+    >>> orphaned_errors(["_hfreg/r/errors/00000-a1.parquet", "_hfreg/r/errors/00000-b2.parquet"], [marker])
+    ['_hfreg/r/errors/00000-b2.parquet']
+    """
+    named = {marker.errors_key for marker in markers}
+    return [key for key in keys if key not in named]
