@@ -71,6 +71,11 @@ class ServerProcess:
         """Whether the process lives; not whether it answers."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int | None:
+        """The leader of its session and process group; None if it is not running."""
+        return None if self._process is None else self._process.pid
+
     def kill(self) -> None:
         """Kill -9 the whole process group, as a power cut would. Does nothing if it is not running."""
         process, self._process = self._process, None
