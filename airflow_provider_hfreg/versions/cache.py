@@ -5,7 +5,7 @@ The cache of a host: verified copies of blobs, shared by every process, and fold
 
     <cache>/sha256/<hex>                 a blob, read-only; only ever a whole, verified one
     <cache>/records/<hex>.json           how the file looked when it was verified; changed last when it was used last
-    <cache>/locks/<hex>.lock             one download at a time; the system drops the lock with its process
+    <cache>/locks/<hex>.lock             one download at a time; the system drops a lock with its process
     <cache>/scratch/<name>               downloads under way, and folders being packaged
     <cache>/folders/<content hex>/<path> links to blobs: a version's folder
 
@@ -75,10 +75,14 @@ class HostCache:
         blobs = {file.path: self.fetch(store, file, verify=verify, progress=progress) for file in manifest.files}
         folder = self.folder / "folders" / digest_hex(manifest.content_digest)
         if not _links_to(folder, blobs):
-            self._build(folder, blobs)
+            with self._locked(folder.name):
+                self._build(folder, blobs)
         return folder
 
     def _build(self, folder: Path, blobs: dict[str, Path]) -> None:
+        """Put a folder of links in place, unless another process did while this one waited for the lock."""
+        if _links_to(folder, blobs):
+            return
         with self.scratch() as scratch:
             built = scratch / "folder"
             built.mkdir()
@@ -86,21 +90,10 @@ class HostCache:
                 link = built / path
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(blob)
-            self._replace_folder(folder, built, scratch)
-        if not _links_to(folder, blobs):
-            raise StorageError(f"The cache folder {folder} cannot be built: something else keeps changing it.")
-
-    @staticmethod
-    def _replace_folder(folder: Path, built: Path, scratch: Path) -> None:
-        """Put a built folder in place. A rename onto a filled folder fails: then a damaged one is moved away first."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
+            folder.parent.mkdir(exist_ok=True)
+            if folder.exists():
+                folder.rename(scratch / "damaged")
             built.rename(folder)
-        except OSError:
-            with FileLock(f"{folder}.lock"):
-                if folder.exists():
-                    folder.rename(scratch / "damaged")
-                built.rename(folder)
 
     # --- one blob
 
@@ -116,7 +109,7 @@ class HostCache:
         if self._is_trusted(path, file, verify=verify):
             return path
         try:
-            with self._locked(file):
+            with self._locked(path.name):
                 # Another process may have fetched it while we waited.
                 if not self._is_intact(path, file, verify=verify):
                     self._download(store, file, path, progress)
@@ -136,8 +129,8 @@ class HostCache:
         return looked_at and not verify and path.is_file() and path.stat().st_size == file.size_bytes
 
     @contextmanager
-    def _locked(self, file: VersionFile) -> Iterator[None]:
-        lock = self.folder / "locks" / f"{digest_hex(file.digest)}.lock"
+    def _locked(self, name: str) -> Iterator[None]:
+        lock = self.folder / "locks" / f"{name}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock):
             yield

@@ -68,20 +68,22 @@ class StoredFolder:
     A folder of a store.
 
     :param scratch: an empty local folder; whoever made it removes it.
+    :param keep: whether a file stays there after it was hashed; None: where the disk has room for twice the model.
     """
 
-    def __init__(self, store: ObjectStore, scratch: Path) -> None:
+    def __init__(self, store: ObjectStore, scratch: Path, *, keep: bool | None = None) -> None:
         self.location = store.url
         self._store = store
         self._scratch = scratch
-        self._keeps_files = False
+        self._keep = keep
 
     def sizes(self) -> Mapping[str, int]:
-        """Return path → size of every object below the folder; says once whether the disk can hold them all."""
+        """Return path → size of every object below the folder."""
         sizes = {info.key: info.size_bytes for info in self._store.list_infos()}
         if not sizes:
             raise KeyNotFoundError(f"{self.location} holds no object: there is nothing to log.")
-        self._keeps_files = shutil.disk_usage(self._scratch).free > 2 * sum(sizes.values())
+        if self._keep is None:
+            self._keep = shutil.disk_usage(self._scratch).free > 2 * sum(sizes.values())
         return sizes
 
     def sketch(self, paths: tuple[str, ...]) -> Path:
@@ -113,5 +115,5 @@ class StoredFolder:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._store.download(path, target)
         yield target
-        if not self._keeps_files:
+        if not self._keep:
             target.unlink()

@@ -1,0 +1,193 @@
+"""The host's cache: verified, shared, never partial."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from airflow_provider_hfreg.errors import DigestMismatchError, KeyNotFoundError, StorageError, StorageUnavailableError
+from airflow_provider_hfreg.storage.local import LocalStore
+from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, raising
+from airflow_provider_hfreg.versions.cache import HostCache, default_cache_folder
+
+
+@pytest.fixture
+def manifest(file_url, model_folder, publish_folder):
+    return publish_folder(LocalStore(file_url), model_folder()).manifest
+
+
+@pytest.fixture
+def counted(file_url, manifest):
+    """The store that holds the version, counting calls."""
+    return FaultyStore(LocalStore(file_url))
+
+
+def downloads(store):
+    return store.faults.calls["download"]
+
+
+def weights_of(folder):
+    return (folder / "model.safetensors").resolve()
+
+
+def overwrite(path, content):
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_a_versions_folder_holds_its_files(counted, manifest, tmp_path, model_folder):
+    folder = HostCache(tmp_path / "cache").folder_of(counted, manifest)
+    original = model_folder()
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").read_bytes() == (original / "model.safetensors").read_bytes()
+
+
+def test_what_a_host_has_is_fetched_once_for_all_processes(counted, manifest, tmp_path):
+    for _ in range(3):
+        HostCache(tmp_path / "cache").folder_of(counted, manifest)  # each as a new process sees it
+    assert downloads(counted) == 2
+
+
+def test_cold_threads_download_each_file_once(counted, manifest, tmp_path):
+    with ThreadPoolExecutor(8) as threads:
+        folders = list(threads.map(lambda _: HostCache(tmp_path / "cache").folder_of(counted, manifest), range(8)))
+    assert len(set(folders)) == 1
+    assert downloads(counted) == 2
+
+
+def test_two_versions_share_the_files_they_have_in_common(file_url, model_folder, publish_folder, tmp_path):
+    store, cache, folder = FaultyStore(LocalStore(file_url)), HostCache(tmp_path / "cache"), model_folder()
+    first = publish_folder(store, folder)
+    second = publish_folder(store, folder, version_name="v2", parameters={"top_k": 2})
+    one, other = cache.folder_of(store, first.manifest), cache.folder_of(store, second.manifest)
+    assert one != other
+    assert weights_of(one) == weights_of(other)
+
+
+def test_a_damaged_entry_is_noticed_and_fetched_again(counted, manifest, tmp_path):
+    weights = weights_of(HostCache(tmp_path / "cache").folder_of(counted, manifest))
+    good = weights.read_bytes()
+    overwrite(weights, good[:-1] + b"!")
+    HostCache(tmp_path / "cache").folder_of(counted, manifest)
+    assert weights.read_bytes() == good
+    assert downloads(counted) == 3
+
+
+def test_a_damaged_entry_with_its_old_date_is_noticed_too(counted, manifest, tmp_path):
+    weights = weights_of(HostCache(tmp_path / "cache").folder_of(counted, manifest))
+    good, before = weights.read_bytes(), weights.stat()
+    overwrite(weights, good[:-1] + b"!")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    HostCache(tmp_path / "cache").folder_of(counted, manifest)
+    assert weights.read_bytes() == good
+
+
+def test_a_cut_entry_is_noticed_even_later_in_a_process(counted, manifest, tmp_path):
+    cache = HostCache(tmp_path / "cache")
+    weights = weights_of(cache.folder_of(counted, manifest))
+    overwrite(weights, b"cut")
+    assert len(weights_of(cache.folder_of(counted, manifest)).read_bytes()) > 1000
+
+
+def test_verifying_reads_every_byte_again(counted, manifest, tmp_path):
+    cache = HostCache(tmp_path / "cache")
+    weights = weights_of(cache.folder_of(counted, manifest))
+    good = weights.read_bytes()
+    overwrite(weights, good[:-1] + b"!")
+    cache.folder_of(counted, manifest, verify=True)
+    assert weights.read_bytes() == good
+
+
+def test_a_touched_entry_is_read_and_kept(counted, manifest, tmp_path):
+    weights = weights_of(HostCache(tmp_path / "cache").folder_of(counted, manifest))
+    os.utime(weights)
+    HostCache(tmp_path / "cache").folder_of(counted, manifest)
+    assert downloads(counted) == 2
+
+
+def test_a_blob_damaged_in_the_store_is_never_a_model(counted, manifest, tmp_path):
+    blob = next(file for file in manifest.files if file.path == "model.safetensors")
+    content = counted.store.get(blob.key)
+    counted.store.put(blob.key, content[:-1] + b"!")
+    with pytest.raises(DigestMismatchError) as caught:
+        HostCache(tmp_path / "cache").folder_of(counted, manifest)
+    assert blob.key in str(caught.value)
+    assert blob.digest in str(caught.value)
+    assert ("download", blob.key) in counted.faults.log
+    assert not list((tmp_path / "cache" / "sha256").glob(blob.digest[-64:]))
+
+
+def test_an_answer_damaged_on_the_way_is_fetched_again(counted, manifest, tmp_path):
+    blob = next(file for file in manifest.files if file.path == "model.safetensors")
+    good = counted.store.get(blob.key)
+    counted.store.put(blob.key, good[:-1] + b"!")
+    repair = Fault("download", lambda: counted.store.put(blob.key, good), call=2, key=blob.key)
+    folder = HostCache(tmp_path / "cache").folder_of(FaultyStore(counted, Faults(repair)), manifest)
+    assert weights_of(folder).read_bytes() == good
+
+
+def test_a_download_that_fails_leaves_nothing_and_the_next_one_succeeds(counted, manifest, tmp_path):
+    gone = Fault("download", raising(StorageUnavailableError("gone")), when="after")
+    cache = HostCache(tmp_path / "cache")
+    with pytest.raises(StorageUnavailableError):
+        cache.folder_of(FaultyStore(counted, Faults(gone)), manifest)
+    assert not any((tmp_path / "cache" / "scratch").iterdir())
+    assert cache.folder_of(counted, manifest).is_dir()
+
+
+def test_a_blob_that_is_gone_is_told_with_its_key(counted, manifest, tmp_path):
+    counted.store.delete([manifest.files[0].key])
+    with pytest.raises(KeyNotFoundError, match=manifest.files[0].key):
+        HostCache(tmp_path / "cache").folder_of(counted, manifest)
+
+
+def test_a_folder_with_a_foreign_file_or_a_lost_link_is_built_again(counted, manifest, tmp_path):
+    cache = HostCache(tmp_path / "cache")
+    folder = cache.folder_of(counted, manifest)
+    (folder / "config.json").unlink()
+    assert (cache.folder_of(counted, manifest) / "config.json").exists()
+
+
+def test_entries_are_read_only(counted, manifest, tmp_path):
+    weights = weights_of(HostCache(tmp_path / "cache").folder_of(counted, manifest))
+    assert weights.stat().st_mode & 0o222 == 0
+
+
+def test_a_cache_that_cannot_be_written_says_what_to_do(counted, manifest, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="point HFREG_CACHE to another folder"):
+        HostCache(tmp_path / "file" / "cache").folder_of(counted, manifest)
+
+
+KILLED_DOWNLOADER = """
+import sys
+from pathlib import Path
+from airflow_provider_hfreg.storage.local import LocalStore
+from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, kill
+from airflow_provider_hfreg.versions.cache import HostCache
+from airflow_provider_hfreg.versions.publish import find_manifest
+url, cache, when = sys.argv[1:]
+store = LocalStore(url)
+faulty = FaultyStore(store, Faults(Fault("download", kill, call=2, when=when)))
+HostCache(Path(cache)).folder_of(faulty, find_manifest(store, "finbert", "v1"))
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_another_process_finishes_what_a_killed_one_began(counted, manifest, tmp_path, when):
+    arguments = [sys.executable, "-c", KILLED_DOWNLOADER, counted.url, str(tmp_path / "cache"), when]
+    assert subprocess.run(arguments, check=False).returncode == 137
+    folder = HostCache(tmp_path / "cache").folder_of(counted, manifest)
+    assert downloads(counted) == 1  # the other file was whole before the kill
+    for file in manifest.files:
+        assert (folder / file.path).stat().st_size == file.size_bytes
+
+
+def test_the_folder_comes_from_the_environment_or_the_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HFREG_CACHE", str(tmp_path))
+    assert default_cache_folder() == tmp_path
+    monkeypatch.delenv("HFREG_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache_folder() == tmp_path / ".cache" / "hfreg"
