@@ -19,7 +19,7 @@ from airflow_provider_hfreg.inference.batching import cut_batches
 from airflow_provider_hfreg.inference.execution import Executor
 from airflow_provider_hfreg.inference.forward import Batch, Forwarder, forwarder_for
 from airflow_provider_hfreg.inference.frameworks import torch
-from airflow_provider_hfreg.inference.generation import Company
+from airflow_provider_hfreg.inference.generation_settings import Company
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.inference.tokenization import encode
 from airflow_provider_hfreg.inference.work import Work, plan_work
@@ -85,7 +85,7 @@ class Engine:
         params: Mapping[str, Any] | None = None,
         *,
         seed: int = 0,
-        first_row: int = 0,
+        first_row: int | IntArray = 0,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> WindowResult:
         """
@@ -94,19 +94,19 @@ class Engine:
         :param window: the signature's input columns; required ones hold no null.
         :param params: of this run, over the version's own.
         :param seed: of the run: the same seed gives the same rows the same texts, in whatever windows.
-        :param first_row: position of the window's first row in the run's whole input.
+        :param first_row: position of the window's first row in the run's whole input, or of each of its rows where
+            some between them are missing.
         :param cancelled: asked between batches.
         :raises RunCancelledError: ``cancelled`` said so.
         :raises DeviceMemoryError: one sequence alone does not fit.
         :raises InferenceError: the model cannot run at all.
         """
+        rows = np.arange(window.num_rows) + first_row if isinstance(first_row, int) else first_row
         task = self.loaded.task
         context = replace(self.loaded.context, parameters={**self.loaded.context.parameters, **(params or {})})
         sequences = task.preprocess(window, context)
         forwarder = forwarder_for(self.loaded, context, seed=seed)
-        work = plan_work(
-            sequences, self.loaded.tokenizer, forwarder, token_limit=self.loaded.token_limit, first_row=first_row
-        )
+        work = plan_work(sequences, self.loaded.tokenizer, forwarder, token_limit=self.loaded.token_limit, rows=rows)
         self._execute(work, forwarder, cancelled)
         outputs, failed = work.outputs(sequences, forwarder.empty())
         results = task.postprocess(outputs, window, context)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
-from airflow_provider_hfreg.inference.generation import (
+from airflow_provider_hfreg.inference.generation_settings import (
     SAMPLING_OFF,
     Company,
     GenerationSettings,
@@ -213,7 +213,7 @@ class GenerateForwarder:
     def _by_sequence(
         self, texts: Sequence[list[int]], lengths: Sequence[int], prompts: TokenIds
     ) -> list[list[list[int]]]:
-        """Group the texts of each sequence; alone, a shorter one of them would be padded to the longest of the group."""
+        """Group the texts of each sequence; alone, a shorter one would be padded to the longest of its group."""
         groups = []
         for index, prompt in enumerate(prompts):
             group = range(index * self._texts_each, (index + 1) * self._texts_each)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_hfreg.errors import ModelLoadError, UnsafeModelError
-from airflow_provider_hfreg.inference import generation
 from airflow_provider_hfreg.inference.devices import (
     check_memory,
     choose_device,
@@ -25,6 +24,7 @@ from airflow_provider_hfreg.inference.devices import (
     required_bytes,
 )
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.tokenization import token_limit
 from airflow_provider_hfreg.pipelines.base import PipelineTask, TaskContext
 from airflow_provider_hfreg.pipelines.catalog import get_task
@@ -70,7 +70,7 @@ def load_pipeline(
     _give_pad_token(network, tokenizer)
     torch.set_num_threads(min(torch.get_num_threads(), core_count()))  # a container's quota is not torch's default
     config = network.config.to_dict()
-    context = TaskContext(tokenizer, config, dict(spec.parameters), dict(spec.generation))
+    context = TaskContext(tokenizer, config, spec.parameters, spec.generation, spec.transformers_version)
     limit = token_limit(tokenizer, _positions(network))
     return LoadedPipeline(task, spec, network, tokenizer, chosen, limit, context)
 
@@ -96,7 +96,7 @@ def to_transformers(
 
     with _as_load_error(folder, spec):
         pipe = build()
-        given, added = generation.of_pipeline(pipe)
+        given, added = settings_of_pipeline(pipe)
         differs = {name: value for name, value in spec.generation.items() if {**added, **given}.get(name) != value}
         return build(**differs) if differs else pipe
 

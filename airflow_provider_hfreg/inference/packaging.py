@@ -18,8 +18,8 @@ from typing import Any
 from safetensors import safe_open  # noqa: TID253 - of the same extra; frameworks are missing where it is
 
 from airflow_provider_hfreg.errors import UnsafeModelError, UnsupportedPipelineError
-from airflow_provider_hfreg.inference import generation
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.loading import quiet
 from airflow_provider_hfreg.inference.portable import save_tokenizer
 from airflow_provider_hfreg.pipelines.base import PipelineTask
@@ -91,7 +91,7 @@ def _check_self_contained(pipe: Any) -> None:
 def _parameters(pipe: Any, task: PipelineTask) -> tuple[dict[str, Any], dict[str, Any]]:
     steps = (pipe._preprocess_params, pipe._forward_params, pipe._postprocess_params)  # noqa: SLF001  no public way
     _refuse_tensors(steps, pipe.task)
-    given, added = generation.of_pipeline(pipe)
+    given, added = settings_of_pipeline(pipe)
     parameters = {**given, **task.parameters_of(*steps)}
     return {name: _plain(name, value) for name, value in sorted(parameters.items())}, {
         name: _plain(name, value) for name, value in sorted(added.items())

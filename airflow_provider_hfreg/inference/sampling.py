@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
-from airflow_provider_hfreg.inference.generation import GenerationSettings
+from airflow_provider_hfreg.inference.generation_settings import GenerationSettings
 
 _BLOCK = 64  # numbers drawn at a time from each generator
 

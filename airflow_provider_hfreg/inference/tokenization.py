@@ -35,6 +35,18 @@ class Encoded:
     lengths: IntArray
     truncated: npt.NDArray[np.bool_]
 
+    def keep_last(self, kept: IntArray) -> Encoded:
+        """Return the sequences without their beginnings: the last ``kept`` tokens of each."""
+        cut = kept < self.lengths
+        if not cut.any():
+            return self
+        starts = (self.lengths - kept).tolist()
+        columns = {
+            name: [ids[start:] for ids, start in zip(values, starts, strict=True)]
+            for name, values in self.columns.items()
+        }
+        return Encoded(columns, kept, self.truncated | cut)
+
 
 def encode(
     tokenizer: Any,

@@ -18,6 +18,7 @@ from airflow_provider_hfreg.inference.batching import distinct_sequences
 from airflow_provider_hfreg.inference.forward import Batch, BatchOutputs, Forwarder
 from airflow_provider_hfreg.inference.tokenization import Encoded, encode
 from airflow_provider_hfreg.pipelines.base import IntArray, Outputs, Sequences
+from airflow_provider_hfreg.pipelines.generation import kept_tokens
 from airflow_provider_hfreg.signatures.rows import RowError
 
 
@@ -92,12 +93,12 @@ class Work:
 
 
 def plan_work(
-    sequences: Sequences, tokenizer: Any, forwarder: Forwarder, *, token_limit: int | None, first_row: int
+    sequences: Sequences, tokenizer: Any, forwarder: Forwarder, *, token_limit: int | None, rows: IntArray
 ) -> Work:
     """
     Encode a window's sequences, equal ones once where they must give equal outputs.
 
-    :param first_row: position of the window in the run's whole input.
+    :param rows: position of each row of the window in the run's whole input.
     """
     every = np.arange(len(sequences.row), dtype=np.int64)
     first, which = (
@@ -105,7 +106,12 @@ def plan_work(
     )
     pair = None if sequences.text_pair is None else sequences.text_pair.take(first)
     encoded = encode(tokenizer, sequences.text.take(first), pair, sequences.encoding, limit=token_limit)
+    if token_limit is not None:
+        kept = kept_tokens(
+            encoded.lengths, limit=token_limit, new_tokens=forwarder.new_tokens, cut=sequences.prompt_cut
+        )
+        encoded = encoded.keep_last(kept)
     # A row's sequences stand together, so the distance from its first one numbers them.
     ordinal = every - np.searchsorted(sequences.row, sequences.row)
-    rows = (sequences.row + first_row)[first].tolist()
-    return Work(which, encoded, list(zip(rows, ordinal[first].tolist(), strict=True)))
+    streams = zip(rows[sequences.row][first].tolist(), ordinal[first].tolist(), strict=True)
+    return Work(which, encoded, list(streams))

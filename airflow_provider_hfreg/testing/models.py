@@ -3,8 +3,8 @@ Tiny seeded models as Hugging Face folders, made in a moment and without the hub
 
 Each function writes a folder that ``from_pretrained`` reads: configuration, safetensors, and a tokenizer really trained
 (WordPiece or byte-level BPE) on a few sentences in several scripts. Weights are random but wide, so that scores differ
-between texts and an error of the engine shows; the same arguments give the same weights under one family. Nothing here was trained to
-mean anything: for that, fine-tune one of them.
+between texts and an error of the engine shows; the same arguments give the same weights under one family. Nothing here
+means anything: for that, fine-tune one of them.
 """
 
 from __future__ import annotations
@@ -143,14 +143,15 @@ def byte_level_tokenizer(family: str) -> Any:
             show_progress=False,
         ),
     )
+    ids = backend.get_vocab()
     if family == "roberta":
         backend.post_processor = processors.RobertaProcessing(
-            ("</s>", backend.token_to_id("</s>")), ("<s>", backend.token_to_id("<s>")), add_prefix_space=False
+            ("</s>", ids["</s>"]), ("<s>", ids["<s>"]), add_prefix_space=False
         )
         special |= {"cls_token": "<s>", "sep_token": "</s>"}
     if family == "llama":
         backend.post_processor = processors.TemplateProcessing(
-            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", backend.token_to_id("<s>"))]
+            single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", ids["<s>"])]
         )
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,

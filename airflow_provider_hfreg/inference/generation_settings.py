@@ -19,6 +19,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_hfreg.inference.frameworks import transformers
+from airflow_provider_hfreg.pipelines.generation import generation_arguments
 
 # What generate does when nobody says anything; equal in both families.
 _DEFAULTS: Mapping[str, Any] = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "max_length": 20}
@@ -34,9 +35,6 @@ SAMPLING_OFF: Mapping[str, Any] = {
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
 }
-
-# Settings that a pipeline takes under a name of its own.
-_PIPELINE_NAMES: Mapping[str, str] = {"stop_sequence": "stop_strings"}
 
 # Settings under which a row's text does not depend on the padding to its left.
 _BLIND_TO_PADDING = frozenset(
@@ -174,8 +172,8 @@ def settings_for(
     :param pad_token_id: of the tokenizer, for models that name neither a pad nor an end token.
     """
     known = names()
-    renamed = {_PIPELINE_NAMES.get(name, name): value for name, value in parameters.items()}
-    given = merged(added, {name: value for name, value in renamed.items() if name in known})
+    arguments = generation_arguments(parameters)
+    given = merged(added, {name: value for name, value in arguments.items() if name in known})
     settings = GenerationSettings(given, model_settings(model_config))
     if settings["pad_token_id"] is None:  # generate would take the first end token, and warn
         given["pad_token_id"] = next(iter(settings.end_tokens), pad_token_id)
@@ -214,7 +212,7 @@ def model_settings(config: Any) -> dict[str, Any]:
     }
 
 
-def of_pipeline(pipe: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def settings_of_pipeline(pipe: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     Read a ``transformers.Pipeline``.
 

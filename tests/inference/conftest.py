@@ -1,0 +1,98 @@
+"""Tiny models in folders, made once per session, and what the tests here say about windows of rows."""
+
+import warnings
+
+import pyarrow as pa
+import pytest
+
+TEXTS = (
+    "the film was good",
+    "",
+    "Das Essen war größtenteils köstlich, der Service leider nicht.",
+    "この映画はとても面白かったです。",
+    "it's",
+    "the film was good",
+    "👩‍👩‍👧 zero\u200dwidth \u0000 joiners and \t tabs",
+    "10/10 ",
+    "a dull plot " * 60,
+    "이 영화는",
+)
+
+
+@pytest.fixture(scope="session")
+def classifiers(tmp_path_factory):
+    """Return the folder of a classifier of an architecture, made when first asked for."""
+    from airflow_provider_hfreg.testing.models import text_classifier
+
+    return _made_once(tmp_path_factory, text_classifier)
+
+
+@pytest.fixture(scope="session")
+def generators(tmp_path_factory):
+    """Return the folder of a causal language model of an architecture, made when first asked for."""
+    from airflow_provider_hfreg.testing.models import text_generator
+
+    return _made_once(tmp_path_factory, text_generator)
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Package a pipeline into a fresh folder; give the folder and the spec."""
+    from airflow_provider_hfreg.inference.packaging import package_pipeline
+
+    counter = iter(range(1000))
+
+    def packaged(pipe):
+        folder = tmp_path / f"packaged-{next(counter)}"
+        return folder, package_pipeline(pipe, folder)
+
+    return packaged
+
+
+@pytest.fixture
+def engine_of(package):
+    """Package a pipeline and load it into an engine."""
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+
+    def engine(pipe, **options):
+        folder, spec = package(pipe)
+        return Engine(load_pipeline(folder, spec, device="cpu"), **options)
+
+    return engine
+
+
+@pytest.fixture
+def plain():
+    """Build transformers' own pipeline: the oracle."""
+    import transformers
+
+    def build(task, folder, **arguments):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return transformers.pipeline(task, model=str(folder), device="cpu", **arguments)
+
+    return build
+
+
+def text_window(texts, pairs=None):
+    """Return a window of a text classifier."""
+    pairs = [None] * len(texts) if pairs is None else pairs
+    return pa.record_batch({"text": pa.array(texts, pa.string()), "text_pair": pa.array(pairs, pa.string())})
+
+
+def prompt_window(texts):
+    """Return a window of a text generator."""
+    return pa.record_batch({"inputs": pa.array(texts, pa.string())})
+
+
+def _made_once(tmp_path_factory, make):
+    made = {}
+
+    def folder(architecture, **config):
+        key = (architecture, *sorted(config.items()))
+        if key not in made:
+            made[key] = make(tmp_path_factory.mktemp(architecture), architecture=architecture, **config)
+        return made[key]
+
+    return folder

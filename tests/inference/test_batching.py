@@ -1,0 +1,46 @@
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_hfreg.inference.batching import cut_batches, distinct_sequences
+
+lengths_of_sequences = st.lists(st.integers(0, 600), max_size=80).map(lambda lengths: np.array(lengths, np.int64))
+maybe_text = st.none() | st.text(max_size=3)
+
+
+@given(lengths_of_sequences, st.integers(1, 2000), st.integers(0, 50), st.booleans())
+def test_every_sequence_stands_in_exactly_one_batch(lengths, budget, new_tokens, equal_lengths):
+    batches = cut_batches(lengths, token_budget=budget, new_tokens=new_tokens, equal_lengths=equal_lengths)
+
+    assert sorted(position for batch in batches for position in batch.tolist()) == list(range(len(lengths)))
+
+
+@given(lengths_of_sequences, st.integers(1, 2000), st.integers(0, 50))
+def test_a_batch_of_several_keeps_the_budget(lengths, budget, new_tokens):
+    for batch in cut_batches(lengths, token_budget=budget, new_tokens=new_tokens):
+        assert len(batch) == 1 or (lengths[batch].max() + new_tokens) * len(batch) <= budget
+
+
+@given(lengths_of_sequences, st.integers(1, 2000))
+def test_equal_lengths_means_no_padding_at_all(lengths, budget):
+    for batch in cut_batches(lengths, token_budget=budget, equal_lengths=True):
+        assert len(set(lengths[batch].tolist())) == 1
+
+
+@given(lengths_of_sequences)
+def test_the_longest_run_first(lengths):
+    longest = [int(lengths[batch].max()) for batch in cut_batches(lengths, token_budget=64)]
+
+    assert longest == sorted(longest, reverse=True)
+
+
+@given(st.lists(st.tuples(st.text(max_size=2), maybe_text), max_size=60))
+def test_sequences_are_run_once_if_and_only_if_text_and_pair_are_equal(sequences):
+    text = pa.array([text for text, _ in sequences], pa.string())
+    pair = pa.array([pair for _, pair in sequences], pa.string())
+
+    first, which = distinct_sequences(text, pair)
+
+    assert [sequences[place] for place in first] == list(dict.fromkeys(sequences))
+    assert [sequences[first[place]] for place in which] == sequences
