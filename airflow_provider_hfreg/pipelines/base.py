@@ -20,11 +20,11 @@ handlers of Snowflake's registry.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -44,6 +44,14 @@ class Forward(Enum):
     GENERATE = "generate"  # generated: per sequence, ``num_return_sequences`` lists of new token ids
 
 
+class PromptCut(Enum):
+    """What becomes of a prompt that leaves no room for new tokens. A cut one keeps its end and leaves all the room."""
+
+    NEVER = "never"  # the tokenizer cut it already, as the user said
+    TOO_LONG = "too_long"  # cut only what the model could not read even without a new token
+    MAKE_ROOM = "make_room"  # cut whatever does not leave all the room
+
+
 @dataclass(frozen=True)
 class TaskContext:
     """
@@ -53,12 +61,15 @@ class TaskContext:
     :param config: the model's configuration as plain values (``id2label``, ``problem_type``, ``prefix`` …).
     :param parameters: the version's pipeline parameters with the run's own over them; only what somebody gave.
     :param generation: the generation settings that hold where ``parameters`` are silent.
+    :param transformers_version: of the family that the version was logged under, which decides how token ids become
+        text; None where it is not known.
     """
 
     tokenizer: Any
     config: Mapping[str, Any]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
+    transformers_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,9 @@ class Sequences:
     :param row: int64 [sequences], ascending: the position, in the window given to ``preprocess``, of each one's row.
     :param text: string [sequences].
     :param text_pair: string [sequences], null where the sequence has no second text; None where none has.
-    :param encoding: keyword arguments for the tokenizer (``truncation``, ``max_length``, ``add_special_tokens`` …).
+    :param encoding: keyword arguments for the tokenizer (``truncation``, ``max_length``, ``add_special_tokens`` …);
+        ``truncation`` without ``max_length`` means: to what the model can read.
+    :param prompt_cut: for ``Forward.GENERATE``.
     :param errors: rows that have no sequence, and why.
     """
 
@@ -77,6 +90,7 @@ class Sequences:
     text: pa.StringArray
     text_pair: pa.StringArray | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
+    prompt_cut: PromptCut = PromptCut.NEVER
     errors: tuple[RowError, ...] = ()
 
 
@@ -88,7 +102,7 @@ class Outputs:
     :param row: int64 [sequences], as in :class:`Sequences`.
     :param values: stacked arrays, first axis the sequences; which ones, :class:`Forward` says.
     :param generated: for ``Forward.GENERATE``: per sequence, a list of token-id lists (without the prompt).
-    :param input_ids: per sequence, its token ids as the model saw them; for tasks that decode them.
+    :param input_ids: per sequence, its token ids as the model saw them, without padding; for tasks that decode them.
     """
 
     row: IntArray
@@ -117,17 +131,27 @@ class PipelineTask(ABC):
     One pipeline task. Subclasses are stateless; the catalogue holds one instance each.
 
     A subclass that lacks a class attribute fails when it is defined, not when a row meets it.
+
+    :cvar auto_class: of transformers, such as ``AutoModelForSequenceClassification``.
+    :cvar heads: how the names of the classes end that ``auto_class`` builds.
+    :cvar optional_inputs: columns that a table may lack, and that may be null.
+    :cvar arguments: what the pipeline's factory takes for this task beyond the model and where it runs.
+    :cvar generation_defaults: generation settings that the families add where neither the user nor the model's own
+        ``generation_config.json`` says otherwise.
     """
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
-    auto_class: ClassVar[str]  # of transformers, such as "AutoModelForSequenceClassification"
+    auto_class: ClassVar[str]
+    heads: ClassVar[tuple[str, ...]]
     forward: ClassVar[Forward]
-    optional_inputs: ClassVar[frozenset[str]] = frozenset()  # columns that a table may lack, and that may be null
+    optional_inputs: ClassVar[frozenset[str]] = frozenset()
+    arguments: ClassVar[frozenset[str]] = frozenset()
+    generation_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        missing = [name for name in ("name", "auto_class", "forward") if not hasattr(cls, name)]
+        missing = [name for name in ("name", "auto_class", "heads", "forward") if not hasattr(cls, name)]
         if missing:
             raise TypeError(f"{cls.__name__} must define {', '.join(missing)}")
 
@@ -156,13 +180,3 @@ class PipelineTask(ABC):
     @abstractmethod
     def postprocess(self, outputs: Outputs, rows: pa.RecordBatch, context: TaskContext) -> Results:
         """Return the output columns of the rows in ``outputs``; ``rows`` is the window given to :meth:`preprocess`."""
-
-
-def json_text(value: Any) -> str:
-    """
-    Return the JSON text of a pipeline's list of objects: key order kept, non-ASCII as it is.
-
-    >>> json_text([{"label": "größer", "score": 0.5}])
-    '[{"label": "größer", "score": 0.5}]'
-    """
-    return json.dumps(value, ensure_ascii=False)

@@ -14,13 +14,13 @@ class PipelineSpec:
 
     :param task: the pipeline task, as the user wrote it (``ner`` stays ``ner``).
     :param parameters: what the pipeline was built with, under the names that ``transformers.pipeline`` takes
-        (``top_k``, ``max_new_tokens``, ``aggregation_strategy`` …). What was not given is absent, never None by default.
+        (``top_k``, ``max_new_tokens``, ``aggregation_strategy`` …). What was not given is absent, never a default.
     :param generation: generation settings in force at logging that the user did not give: the family's own defaults, so
         that another family gives the same text. Empty for tasks that generate nothing.
     :param dtype: of the weights, as torch names it without the module: ``float32``, ``bfloat16``.
     :param attn_implementation: ``sdpa``, ``eager`` …; None where the family chose it.
     :param architecture: the model class, from ``config.architectures``.
-    :param parameter_count: elements of all weights; with ``dtype`` it tells the memory needed before anything is loaded.
+    :param parameter_count: elements of all weights; with ``dtype`` it tells the memory needed before any is loaded.
     :param weights_size_bytes: of the safetensors files.
     :param transformers_version: it was logged under.
     :param source: where the files came from: ``{"repo_id": …, "commit": …}`` or ``{"folder": …}``; never a token.

@@ -1,8 +1,14 @@
-"""Run-time parameters against the signature: which there are, and of what type."""
+"""
+Parameters of one run, checked against what the version's signature lists.
+
+What comes out is plain JSON and holds only what was given: a pipeline refuses numpy numbers by ``isinstance``, and a
+parameter that nobody gave changes what some tasks return.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,49 +16,80 @@ import numpy as np
 from airflow_provider_hfreg.errors import UnknownParameterError
 from airflow_provider_hfreg.signatures.features import DataType, ParamSpec
 
-_FLOATS = (DataType.FLOAT, DataType.DOUBLE)
+_INTEGERS = frozenset({DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64})
+_FLOATS = frozenset({DataType.FLOAT, DataType.DOUBLE})
 
 
-def check_params(params: Mapping[str, Any], specs: Sequence[ParamSpec], where: str) -> dict[str, Any]:
+def check_params(
+    params: Mapping[str, Any] | None, specs: Sequence[ParamSpec], where: str = "this version"
+) -> dict[str, Any]:
     """
-    Return the parameters of a run as plain values of their types.
+    Return the parameters of a run as plain values; None means not given.
 
-    None is kept: it says that the model's own default holds.
+    >>> check_params({"top_k": np.int64(2), "stop": "."}, [
+    ...     ParamSpec("top_k", DataType.INT64), ParamSpec("stop", DataType.STRING, shape=(-1,))
+    ... ])
+    {'top_k': 2, 'stop': ['.']}
 
-    >>> check_params({"top_k": np.int64(2)}, [ParamSpec("top_k", DataType.INT64)], "finbert/v1")
-    {'top_k': 2}
-
-    :param where: names the version in messages.
-    :raises UnknownParameterError: one that the signature does not have, or a value of another type.
+    :param specs: the signature's ``params``.
+    :param where: the version, for messages.
+    :raises UnknownParameterError: a name that is not listed, or a value of another type.
     """
     known = {spec.name: spec for spec in specs}
-    for name in params:
+    checked = {}
+    for name, value in (params or {}).items():
         if name not in known:
-            raise UnknownParameterError(
-                f"{where} has no parameter {name!r}; it has {', '.join(map(repr, known)) or 'none'}."
-            )
-    return {name: _checked(value, known[name], where) for name, value in params.items()}
+            raise UnknownParameterError(_unknown(name, sorted(known), where))
+        if value is not None:
+            checked[name] = _check(known[name], value, where)
+    return checked
 
 
-def _checked(value: Any, spec: ParamSpec, where: str) -> Any:
-    plain = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
-    if plain is None or _fits(plain, spec):
-        return plain
-    wanted = spec.dtype.value if spec.shape is None else f"a list of {spec.dtype.value}"
-    raise UnknownParameterError(f"The parameter {spec.name!r} of {where} must be {wanted}, and is {value!r:.80}.")
+def _unknown(name: str, known: Sequence[str], where: str) -> str:
+    close = difflib.get_close_matches(str(name), known, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(known) if known else "none"
+    return f"{where} takes no parameter {name!r} at a run.{meant} Its parameters are: {listed}."
 
 
-def _fits(value: Any, spec: ParamSpec) -> bool:
-    if spec.shape is not None:
-        return isinstance(value, list | tuple) and all(_is_scalar(inner, spec.dtype) for inner in value)
-    return _is_scalar(value, spec.dtype)
+def _check(spec: ParamSpec, value: Any, where: str) -> Any:
+    try:
+        return _plain(value, _scalar_of(spec.dtype), len(spec.shape or ()))
+    except TypeError:
+        shape = "" if spec.shape is None else "[" + ",".join(map(str, spec.shape)) + "]"
+        raise UnknownParameterError(
+            f"The parameter {spec.name!r} of {where} is {value!r:.80}; it must be {spec.dtype.value}{shape}."
+        ) from None
 
 
-def _is_scalar(value: Any, dtype: DataType) -> bool:
-    if dtype is DataType.STRING:
-        return isinstance(value, str)
-    if dtype is DataType.BYTES:
-        return isinstance(value, bytes)
-    if dtype is DataType.BOOL or isinstance(value, bool):
-        return dtype is DataType.BOOL and isinstance(value, bool)
-    return isinstance(value, int) or (dtype in _FLOATS and isinstance(value, float))
+def _plain(value: Any, scalar: Callable[[Any], Any], depth: int) -> Any:
+    """Return lists as deep as ``depth``; a single value may stand for a list of one."""
+    if depth == 0:
+        return scalar(value)
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(element, scalar, depth - 1) for element in value]
+    return [_plain(value, scalar, 0)] if depth == 1 else _raise(value)
+
+
+def _scalar_of(dtype: DataType) -> Callable[[Any], Any]:
+    if dtype in _INTEGERS:
+        return _integer
+    if dtype in _FLOATS:
+        return _float
+    if dtype is DataType.BOOL:
+        return lambda value: bool(value) if isinstance(value, bool | np.bool_) else _raise(value)
+    return lambda value: str(value) if isinstance(value, str) else _raise(value)
+
+
+def _integer(value: Any) -> int:
+    whole = isinstance(value, int | np.integer) or (isinstance(value, float | np.floating) and value == value // 1)
+    return int(value) if whole and not isinstance(value, bool) else _raise(value)
+
+
+def _float(value: Any) -> float:
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return float(value) if number else _raise(value)
+
+
+def _raise(value: Any) -> Any:
+    raise TypeError(value)

@@ -1,0 +1,62 @@
+"""
+What a pipeline is built with, as plain JSON values under the names that its factory takes.
+
+Arguments are kept only as they were given. What cannot be written down (a tensor, a callable, a model) cannot be part
+of a version, and is refused by name rather than dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from airflow_provider_hfreg.errors import UnsupportedPipelineError
+
+
+def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return arguments as JSON values: numpy numbers and enum members become plain, tuples lists.
+
+    >>> plain_arguments({"top_k": np.int64(2), "suppress_tokens": (1, 2)})
+    {'top_k': 2, 'suppress_tokens': [1, 2]}
+
+    :raises UnsupportedPipelineError: a value that is no JSON, by its argument's name.
+    """
+    return {name: _plain(value, name) for name, value in arguments.items()}
+
+
+def _plain(value: Any, name: str) -> Any:
+    if isinstance(value, Enum):
+        return _plain(value.value, name)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist(), name)
+    if isinstance(value, list | tuple):
+        return [_plain(element, name) for element in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _plain(inner, name) for key, inner in value.items()}
+    raise UnsupportedPipelineError(
+        f"The pipeline was built with {name}={type(value).__name__}(…), an object that no file of a version can hold. "
+        "Build it with plain values (numbers, texts, lists, mappings), or without this argument."
+    )
+
+
+def refuse_tensors(arguments: Mapping[str, Any], task: str) -> None:
+    """
+    Refuse a pipeline that gives token ids instead of text.
+
+    A real pipeline keeps the option as ``return_type=ReturnType.TENSORS``, one described by arguments as it is written.
+
+    :raises UnsupportedPipelineError: it does.
+    """
+    return_type = arguments.get("return_type")
+    if arguments.get("return_tensors") or getattr(return_type, "name", return_type) == "TENSORS":
+        raise UnsupportedPipelineError(
+            f"The {task} pipeline was built with return_tensors, which gives token ids instead of text, and no output "
+            "column of the task holds them. Build it without return_tensors (transformers takes even "
+            "return_tensors=False for True in text generation)."
+        )

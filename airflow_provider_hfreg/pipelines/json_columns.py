@@ -1,0 +1,79 @@
+"""
+Lists of objects as JSON text, made column by column: what tasks give where a row has many results.
+
+The text is the one ``json.dumps(results, ensure_ascii=False)`` gives for each row's list of objects: key order kept,
+``", "`` and ``": "`` between, non-ASCII as it is, numbers as Python writes them. A column of numbers or texts is
+encoded in one call, and objects and lists are joined by Arrow: no object per row is built.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def json_text(value: Any) -> str:
+    """
+    Return the JSON text of any value.
+
+    >>> json_text([{"label": "größer", "score": 0.5}])
+    '[{"label": "größer", "score": 0.5}]'
+    """
+    return json.dumps(value, ensure_ascii=False)
+
+
+def json_values(values: Iterable[Any]) -> pa.StringArray:
+    """
+    Return the JSON text of each value.
+
+    >>> json_values(["a", None, 1]).to_pylist()
+    ['"a"', 'null', '1']
+    """
+    return pa.array([json_text(value) for value in values], pa.string())
+
+
+def json_numbers(numbers: npt.NDArray[Any]) -> pa.StringArray:
+    """
+    Return the JSON text of each number.
+
+    >>> json_numbers(np.array([0.5, 1e-05], dtype=np.float64)).to_pylist()
+    ['0.5', '1e-05']
+    """
+    # One call for all: a call for each number costs as much again.
+    text = json.dumps(numbers.tolist())[1:-1]
+    return pa.array(text.split(", ") if text else [], pa.string())
+
+
+def json_objects(fields: Mapping[str, pa.StringArray]) -> pa.StringArray:
+    """
+    Return one object per place.
+
+    >>> json_objects({"label": json_values(["yes"]), "score": json_numbers(np.array([0.5]))}).to_pylist()
+    ['{"label": "yes", "score": 0.5}']
+
+    :param fields: key → JSON text of its value, arrays of one length.
+    """
+    parts: list[Any] = []
+    for key, values in fields.items():
+        parts += [f"{', ' if parts else '{'}{json_text(key)}: ", values]
+    return pc.binary_join_element_wise(*parts, "}", "")
+
+
+def json_lists(values: pa.StringArray, offsets: npt.NDArray[np.int32]) -> pa.StringArray:
+    """
+    Return one list per row.
+
+    >>> json_lists(pa.array(["1", "2", "3"]), np.array([0, 2, 2, 3], dtype=np.int32)).to_pylist()
+    ['[1, 2]', '[]', '[3]']
+
+    :param values: JSON texts.
+    :param offsets: int32 [rows + 1]: the row ``i`` holds the values from ``offsets[i]`` up to ``offsets[i + 1]``.
+    """
+    rows = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values)
+    return pc.binary_join_element_wise("[", pc.binary_join(rows, ", "), "]", "")
