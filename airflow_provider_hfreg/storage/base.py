@@ -103,7 +103,8 @@ class ObjectStore(ABC):
         """
         Yield the names directly below ``folder`` (``""`` or ending in ``/``), ascending; folders end in ``/``.
 
-        One request per thousand names, whatever lies deeper.
+        One request per thousand names, whatever lies deeper. A folder whose last object was deleted may be shown for
+        a while (SeaweedFS does), so that a name ending in ``/`` is no proof of an object.
         """
 
     @abstractmethod
