@@ -34,7 +34,6 @@ _RUN_PARAMS = (
     ParamSpec("epsilon_cutoff", _REAL),
     ParamSpec("eta_cutoff", _REAL),
     ParamSpec("num_beams", _INT),
-    ParamSpec("early_stopping", _BOOL),
     ParamSpec("length_penalty", _REAL),
     ParamSpec("num_return_sequences", _INT),
     ParamSpec("repetition_penalty", _REAL),
@@ -51,9 +50,9 @@ _RUN_PARAMS = (
 # Settings that only a pipeline's builder gives: they follow from the model, not from the run.
 _BUILD_ONLY = frozenset(
     {
-        "assistant_early_exit",
         "bos_token_id",
         "decoder_start_token_id",
+        "early_stopping",
         "encoder_no_repeat_ngram_size",
         "encoder_repetition_penalty",
         "exponential_decay_length_penalty",

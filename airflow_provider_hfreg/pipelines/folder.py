@@ -1,0 +1,188 @@
+"""
+A Hugging Face folder as a pipeline: described from its small files and the headers of its weights.
+
+Nothing is loaded and neither torch nor transformers is needed, so a scheduler's worker logs a model of any size. What
+can be told to be wrong from here is refused here, before anything is uploaded: a folder without a tokenizer, a head that
+the task cannot use, an argument that the task does not have. Whether the weights fit the configuration shows when the
+model is loaded.
+
+The description equals that of ``transformers.pipeline(task, model=folder, **pipeline_kwargs)`` when logged: what the
+installed family would add on its own is written down here, too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
+from airflow_provider_hfreg.pipelines.arguments import plain_arguments, refuse_tensors
+from airflow_provider_hfreg.pipelines.base import PipelineTask
+from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.generation import unset_defaults
+from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+from airflow_provider_hfreg.pipelines.weights import describe_weights
+from airflow_provider_hfreg.signatures.params import check_params
+
+# Any of these is a tokenizer's vocabulary; tokenizer_config.json alone is none.
+_VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "tekken.json",
+    "*.spm",
+    "*.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "*.tiktoken",
+    "bpe.codes",
+)
+
+# Of transformers.pipeline, but no part of a version.
+_NOT_KEPT = {
+    "model": "the folder is the model",
+    "tokenizer": "the folder holds it",
+    "config": "the folder holds it",
+    "device": "where a model runs is chosen when it is loaded",
+    "device_map": "where a model runs is chosen when it is loaded",
+    "batch_size": "batches are cut to suit the device",
+    "num_workers": "rows are read and tokenised by the engine",
+    "framework": "it is torch",
+    "token": "an access token is never stored",
+    "use_auth_token": "an access token is never stored",
+    "revision": "give it to log_hub_model",
+    "trust_remote_code": "give it to the call that logs",
+}
+_OF_LOADING = frozenset({"dtype", "torch_dtype", "attn_implementation"})
+
+
+def describe_folder(
+    folder: Path, task: str, pipeline_kwargs: Mapping[str, Any] | None = None, *, dtype: str | None = None
+) -> PipelineSpec:
+    """
+    Describe the pipeline that a folder holds.
+
+    :param folder: as ``save_pretrained`` writes it; weights may be sketched by their headers, in files of their size.
+    :param task: the pipeline task or an alias; it is kept as written.
+    :param pipeline_kwargs: what ``transformers.pipeline`` would be given besides: ``top_k``, ``max_new_tokens`` …
+    :param dtype: to load the weights in; None for the one they were saved in.
+    :raises SignatureRequiredError: no signature is inferred for the task.
+    :raises InvalidOptionError: an argument that the task does not have.
+    :raises UnknownParameterError: a value that the argument cannot have.
+    :raises UnsupportedPipelineError: the folder or an argument cannot make a version, with the way out.
+    :raises UnsafeModelError: its weights are pickles.
+    :raises IntegrityError: a file is damaged.
+    """
+    pipeline_task = get_task(task)
+    loading, arguments = _split(dict(pipeline_kwargs or {}))
+    parameters = _check_arguments(pipeline_task, arguments)
+    config = _read_config(folder)
+    architecture = _check_architecture(pipeline_task, config, folder)
+    _check_tokenizer(folder)
+    weights = describe_weights(folder)
+    model_settings = _read_json(folder / "generation_config.json") or {}
+    return PipelineSpec(
+        task=task,
+        parameters=parameters,
+        generation=unset_defaults(pipeline_task.generation_defaults, parameters, model_settings),
+        dtype=_dtype(dtype or loading.get("dtype") or loading.get("torch_dtype"), config) or weights.dtype,
+        attn_implementation=loading.get("attn_implementation"),
+        architecture=architecture,
+        parameter_count=weights.parameter_count,
+        weights_size_bytes=weights.size_bytes,
+        transformers_version=_installed_transformers(),
+        remote_code=bool(config.get("auto_map")),
+    )
+
+
+def _split(pipeline_kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Part what concerns loading from what concerns running; ``model_kwargs`` hold some of the former."""
+    given = {**pipeline_kwargs.pop("model_kwargs", {}), **pipeline_kwargs}
+    for name, reason in _NOT_KEPT.items():
+        if given.get(name) is not None:
+            raise InvalidOptionError(f"pipeline_kwargs holds {name!r}, which is no part of a version: {reason}.")
+    loading = {name: value for name, value in given.items() if name in _OF_LOADING}
+    return loading, {name: value for name, value in given.items() if name not in {*_OF_LOADING, *_NOT_KEPT}}
+
+
+def _check_arguments(task: PipelineTask, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    refuse_tensors(arguments, task.name)
+    given = {name: value for name, value in arguments.items() if name not in ("return_tensors", "return_type")}
+    for name in given:
+        if name not in task.arguments:
+            close = difflib.get_close_matches(name, task.arguments, n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            raise InvalidOptionError(
+                f"pipeline_kwargs holds {name!r}, which {task.name} does not take.{meant} "
+                f"It takes {', '.join(sorted(task.arguments))}."
+            )
+    parameters = plain_arguments(given)
+    params = task.signature(parameters).params  # refuses what no signature can hold
+    typed = {spec.name: parameters[spec.name] for spec in params if spec.name in parameters}
+    check_params(typed, params, f"the {task.name} pipeline")  # a "2" from a template is no number
+    return parameters
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    config = _read_json(folder / "config.json")
+    if config is None:
+        raise UnsupportedPipelineError(
+            f"{folder} is no folder of a Hugging Face model: it has no config.json. Give the folder that "
+            "save_pretrained wrote (of a Trainer's output, one with the final model or a checkpoint)."
+        )
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UnsupportedPipelineError(f"{path} is no JSON object. Save the model again with save_pretrained.")
+    return content
+
+
+def _check_architecture(task: PipelineTask, config: Mapping[str, Any], folder: Path) -> str | None:
+    """Return the model's class; one of the model's own code may be called anything."""
+    architecture = next(iter(config.get("architectures") or ()), None)
+    if architecture is None or config.get("auto_map"):
+        return architecture
+    is_sequence_to_sequence = bool(config.get("is_encoder_decoder")) and architecture.endswith("Generation")
+    if not architecture.endswith(task.heads) or (task.auto_class == "AutoModelForCausalLM" and is_sequence_to_sequence):
+        raise UnsupportedPipelineError(
+            f"{folder} holds a {architecture}, and {task.name} needs one whose name ends in {' or '.join(task.heads)}: "
+            "transformers would draw the missing head at random. Log it for the task it was trained for, or fine-tune "
+            "it for this one."
+        )
+    return str(architecture)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    if not any(path.is_file() for pattern in _VOCABULARIES for path in folder.glob(pattern)):
+        raise UnsupportedPipelineError(
+            f"{folder} holds no tokenizer, so the model cannot read text. Save it beside the model: "
+            "tokenizer.save_pretrained(folder) (with a Trainer, give it processing_class=tokenizer)."
+        )
+
+
+def _dtype(given: Any, config: Mapping[str, Any]) -> str | None:
+    """Return the dtype as torch names it without the module; "auto" is the one that the configuration tells."""
+    told = config.get("dtype") or config.get("torch_dtype")
+    chosen = told if given in (None, "auto") else given
+    return None if chosen is None else str(chosen).removeprefix("torch.")
+
+
+def _installed_transformers() -> str | None:
+    try:
+        return importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        return None
