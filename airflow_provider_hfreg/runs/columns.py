@@ -18,6 +18,7 @@ from airflow_provider_hfreg.runs.tables.base import FileScan, ReadSchema, TableR
 from airflow_provider_hfreg.runs.tables.cells import settled
 from airflow_provider_hfreg.runs.tables.parquet_table import ParquetReader
 from airflow_provider_hfreg.signatures.arrow import arrow_schema, arrow_type
+from airflow_provider_hfreg.signatures.features import FeatureSpec
 from airflow_provider_hfreg.signatures.rows import bind_columns, to_window
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
@@ -28,6 +29,7 @@ class RunColumns:
     :param read: the columns to read, those passed through first.
     :param passthrough: names of the columns that the output repeats.
     :param binding: feature → table column; None for an optional one that the table lacks.
+    :param inputs: the signature's features, in its order.
     :param optional: features that may be null.
     :param output: schema of the output: passed-through columns, then the model's.
     """
@@ -35,6 +37,7 @@ class RunColumns:
     read: ReadSchema
     passthrough: tuple[str, ...]
     binding: Mapping[str, str | None]
+    inputs: tuple[FeatureSpec, ...]
     optional: frozenset[str]
     output: pa.Schema
 
@@ -67,9 +70,8 @@ def plan_columns(
     read = pa.schema([(name, settled(types[name])) for name in wanted])
     _check_types(read, signature, binding, optional)
     output = _output_schema(request, read, passthrough, signature)
-    return RunColumns(
-        ReadSchema(read, frozenset(passthrough) - features.keys()), passthrough, binding, optional, output
-    )
+    as_text = frozenset(passthrough) - features.keys()
+    return RunColumns(ReadSchema(read, as_text), passthrough, binding, signature.inputs, optional, output)
 
 
 def _table_names(

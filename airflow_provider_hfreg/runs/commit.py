@@ -118,9 +118,14 @@ def _check_marker(marker: Marker, document: RunDocument) -> None:
     check_conserved(marker.counts, planned_rows=document.shards[marker.shard].rows, where=where)
 
 
-def is_committed(store: ObjectStore, document: RunDocument, shard: int) -> bool:
-    """Return whether a shard has its part."""
-    return store.find_info(layout.part_key(shard, document.batch_run_id)) is not None
+def find_marker(store: ObjectStore, document: RunDocument, shard: int) -> Marker | None:
+    """Return the marker of one shard, or None as long as it is not committed."""
+    info = store.find_info(layout.part_key(shard, document.batch_run_id))
+    if info is None:
+        return None
+    marker = read_marker(store, info)
+    _check_marker(marker, document)
+    return marker
 
 
 def commit_shard(store: ObjectStore, document: RunDocument, written: WrittenShard) -> Marker:
@@ -138,22 +143,20 @@ def commit_shard(store: ObjectStore, document: RunDocument, written: WrittenShar
     try:
         store.put_if_absent(key, written.part)
     except KeyExistsError:
-        winner = _standing_marker(store, key)
+        winner = find_marker(store, document, marker.shard)
+        if winner is None:
+            raise RowsNotConservedError(_removed(store.location(key))) from None
         if winner.attempt != marker.attempt and marker.errors_key is not None:
             store.delete([marker.errors_key])
-        _check_marker(winner, document)
         return winner  # may be ourselves, where the answer to our first put was lost
     return marker
 
 
-def _standing_marker(store: ObjectStore, key: str) -> Marker:
-    info = store.find_info(key)
-    if info is None:
-        raise RowsNotConservedError(
-            f"{store.location(key)} was there and is gone: something removes this run's parts while it runs. Find out "
-            "what, then run again; the shards that are left are kept."
-        )
-    return read_marker(store, info)
+def _removed(where: str) -> str:
+    return (
+        f"{where} was there and is gone: something removes this run's parts while it runs. Find out what, then run "
+        "again; the shards that are left are kept."
+    )
 
 
 def check_not_abandoned(store: ObjectStore, document: RunDocument) -> None:

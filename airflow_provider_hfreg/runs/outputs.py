@@ -20,7 +20,7 @@ from airflow_provider_hfreg.errors import (
     RowsNotConservedError,
 )
 from airflow_provider_hfreg.runs import layout
-from airflow_provider_hfreg.runs.commit import Marker, orphaned_errors
+from airflow_provider_hfreg.runs.commit import Marker, check_not_abandoned, orphaned_errors
 from airflow_provider_hfreg.runs.decide import OutputState, RunState
 from airflow_provider_hfreg.runs.inputs import is_hidden
 from airflow_provider_hfreg.runs.plan import RunDocument
@@ -123,6 +123,7 @@ def finish(store: ObjectStore, document: RunDocument, markers: Mapping[int, Mark
     :param markers: of all shards.
     :raises RowsNotConservedError: a part is gone.
     """
+    check_not_abandoned(store, document)
     _check_all_there(store, document)
     errors = [info.key for info in store.list_infos(layout.errors_folder(document.batch_run_id))]
     store.delete(orphaned_errors(errors, markers.values()))

@@ -21,6 +21,7 @@ from airflow_provider_hfreg.runs.columns import RunColumns
 from airflow_provider_hfreg.runs.inputs import TableFormat
 from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint
 from airflow_provider_hfreg.runs.tables.base import ReadSchema, RowRange
+from airflow_provider_hfreg.signatures.features import FeatureSpec
 
 FORMAT_VERSION = 1
 
@@ -196,6 +197,7 @@ def _columns_to_json(columns: RunColumns) -> dict[str, Any]:
         "as_text": sorted(columns.read.as_text),
         "passthrough": list(columns.passthrough),
         "binding": dict(columns.binding),
+        "inputs": [feature.to_json() for feature in columns.inputs],
         "optional": sorted(columns.optional),
         "output": _schema_to_json(columns.output),
     }
@@ -206,6 +208,7 @@ def _columns_from_json(plain: Mapping[str, Any]) -> RunColumns:
         read=ReadSchema(_schema_from_json(plain["read"]), frozenset(plain["as_text"])),
         passthrough=tuple(plain["passthrough"]),
         binding=plain["binding"],
+        inputs=tuple(FeatureSpec.from_json(feature) for feature in plain["inputs"]),
         optional=frozenset(plain["optional"]),
         output=_schema_from_json(plain["output"]),
     )

@@ -16,6 +16,7 @@ from typing import Any
 from airflow_provider_hfreg.runs.report import RowCounts
 
 Clock = Callable[[], float]
+Log = logging.Logger | logging.LoggerAdapter[Any]
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class ProgressLog:
         *,
         shards_total: int,
         rows_total: int,
-        log: logging.Logger | logging.LoggerAdapter[Any],
+        log: Log,
         interval_s: float = 10.0,
         clock: Clock = time.monotonic,
     ) -> None:

@@ -1,0 +1,117 @@
+"""A request made concrete, and why it is refused: the last step before anything is written, and all of it reading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_hfreg.errors import InputChangedError, OutputExistsError, UnsupportedPipelineError
+from airflow_provider_hfreg.runs import outputs
+from airflow_provider_hfreg.runs.decide import Action, Decision
+from airflow_provider_hfreg.runs.inputs import InputFile, list_input
+from airflow_provider_hfreg.runs.progress import Log
+from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, check_request, identity_prefix
+from airflow_provider_hfreg.signatures.params import check_params
+from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.urls import open_store, split_glob
+
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.registry.version import ModelVersion
+    from airflow_provider_hfreg.storage.settings import S3Settings
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request made concrete: checked, its stores opened, its files listed."""
+
+    request: BatchRequest
+    version: ModelVersion
+    identity: str
+    registry_url: str
+    inputs: ObjectStore
+    output: ObjectStore
+    files: tuple[InputFile, ...]
+    rerun: bool
+    log: Log
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What the results depend on."""
+        return Fingerprint.of(self.version.content_digest, self.request, self.files)
+
+
+def prepare(
+    request: BatchRequest,
+    *,
+    version: ModelVersion,
+    identity: str,
+    registry_url: str,
+    s3: S3Settings | None,
+    rerun: bool,
+    log: Log,
+) -> Ask:
+    """
+    Check a request, open its stores and list its files.
+
+    :raises HfregError: see :func:`~airflow_provider_hfreg.runs.batch.run_batch`.
+    """
+    check_request(request)
+    _check_runnable(version, request.function_name)
+    signature = version.signature(request.function_name)
+    params = check_params(request.params, signature.params, f"{version.model_name}/{version.version_name}")
+    root, key = split_glob(request.input)
+    inputs = open_store(root, s3)
+    return Ask(
+        request=replace(request, params=params),
+        version=version,
+        identity=identity,
+        registry_url=registry_url,
+        inputs=inputs,
+        output=open_store(request.output, s3),
+        files=tuple(list_input(inputs, key)),
+        rerun=rerun,
+        log=log,
+    )
+
+
+def _check_runnable(version: ModelVersion, function_name: str) -> None:
+    target = version.manifest.function(function_name).target_method
+    if target != "__call__":
+        raise UnsupportedPipelineError(
+            f"A batch run applies '__call__'; {function_name!r} of {version.model_name}/{version.version_name} calls "
+            f"{target!r}, which takes arguments of its own. Call it on the pipeline, as in version.load().{target}(…)."
+        )
+
+
+def refuse(decision: Decision, ask: Ask) -> None:
+    """Raise if the decision is a refusal."""
+    if decision.action is Action.REFUSE_CHANGED:
+        earlier = outputs.read_document(ask.output, decision.batch_run_id)
+        what = " and ".join(ask.fingerprint.differences(earlier.fingerprint))
+        raise InputChangedError(
+            f"This task's run {decision.batch_run_id} in {ask.output.url} is unfinished, and {what} changed since it "
+            "began. Rows of two states must not mix: bring back what changed and run again to finish it, or set "
+            "rerun=True to abandon it and begin anew."
+        )
+    if decision.action is Action.REFUSE_OUTPUT:
+        raise OutputExistsError(_output_in_use(decision, ask))
+
+
+def _output_in_use(decision: Decision, ask: Ask) -> str:
+    more = f" and {len(decision.blocking) - 1} more" if len(decision.blocking) > 1 else ""
+    first = decision.blocking[0]
+    if first.startswith(identity_prefix(ask.identity)):
+        what = f"the result of this task's earlier run {first}{more}, made from another version, input or request"
+        way_out = "set rerun=True to replace it"
+    elif ask.request.if_output_exists == "replace":
+        return (
+            f"The output folder {ask.output.url} holds {first}{more}, which no batch run wrote; 'replace' removes only "
+            "what batch runs wrote. Give the run a folder of its own, or remove them."
+        )
+    else:
+        what = f"{first}{more}, which this run did not write"
+        way_out = "set if_output_exists to 'replace' (earlier runs' parts go when this run is complete)"
+    return (
+        f"The output folder {ask.output.url} holds {what}. Give the run a folder of its own, {way_out}, or set "
+        "if_output_exists to 'append' (they stay beside each other)."
+    )

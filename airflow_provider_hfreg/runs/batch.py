@@ -1,0 +1,268 @@
+"""
+A batch run in this process, from a request to a report: begin or resume, execute the missing shards, finish.
+
+What is decided is decided elsewhere, by pure functions; here the stores are asked and told, in this order:
+
+1. everything that can be refused is refused while only reading: options, inputs, columns, parameters, the output
+   folder, a model too large, a store that ignores conditions;
+2. ``run.json`` is put; from now on the run exists, and a retry resumes it;
+3. shards are executed in order, each committed by its part, while the next one's rows are read already;
+4. the run is finished, its report last.
+
+A kill anywhere leaves a state from which the same call goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_hfreg.errors import InputChangedError
+from airflow_provider_hfreg.runs import layout, outputs
+from airflow_provider_hfreg.runs.asking import Ask, prepare, refuse
+from airflow_provider_hfreg.runs.commit import Marker, committed_shards, find_marker
+from airflow_provider_hfreg.runs.decide import Action, Decision, decide
+from airflow_provider_hfreg.runs.execute import execute_shard, read_shard
+from airflow_provider_hfreg.runs.parts import QuarantinedRow
+from airflow_provider_hfreg.runs.plan import RunDocument
+from airflow_provider_hfreg.runs.planning import plan_run
+from airflow_provider_hfreg.runs.progress import Log, ProgressLog
+from airflow_provider_hfreg.runs.read_ahead import ReadAhead
+from airflow_provider_hfreg.runs.report import ALREADY_COMPLETED, COMPLETED, RowCounts, RunReport, check_conserved
+from airflow_provider_hfreg.runs.row_errors import RowErrorWatch
+from airflow_provider_hfreg.runs.spec import BatchRequest, identity_prefix
+from airflow_provider_hfreg.runs.tables.windows import TableWindow
+from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.probe import probe_conditional_writes
+
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.registry.version import ModelVersion
+    from airflow_provider_hfreg.storage.settings import S3Settings
+
+
+@dataclass(frozen=True)
+class Executed:
+    """
+    :param markers: of all shards.
+    :param resumed: how many were committed before this call.
+    :param rows_per_s: of the rows computed by this call.
+    """
+
+    markers: Mapping[int, Marker]
+    resumed: int
+    rows_per_s: float
+
+
+def run_batch(
+    request: BatchRequest,
+    *,
+    version: ModelVersion,
+    identity: str,
+    registry_url: str,
+    s3: S3Settings | None = None,
+    rerun: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
+    log: Log | None = None,
+    progress_interval_s: float = 10.0,
+) -> RunReport:
+    """
+    Run a table through a model version, each row once, and return what came of it.
+
+    The same call again returns the finished run, or goes on with an unfinished one.
+
+    :param version: pinned; what a run did is told by its content digest.
+    :param identity: who asks, the same at every try: in Airflow the DAG, task, run and map index.
+    :param registry_url: kept in ``run.json``, for whoever executes a shard elsewhere.
+    :param s3: how to reach input and output on ``s3://``.
+    :param rerun: do a finished run over, or abandon an unfinished one that differs; what this identity wrote before is
+        replaced. An unfinished run that does not differ is resumed nevertheless.
+    :param cancelled: asked between batches of rows.
+    :param log: gets the progress, about every ``progress_interval_s``.
+    :raises InvalidRunOptionError: an option that cannot be.
+    :raises InputNotFoundError: no input file.
+    :raises InputFormatError: a file that is not of its format, or two that disagree.
+    :raises ColumnMissingError: the input lacks a column.
+    :raises InputChangedError: an unfinished run of this identity differs, or a file changed under the run.
+    :raises OutputExistsError: the output folder holds something else.
+    :raises TooManyRowErrorsError: more rows failed than may.
+    :raises RowsNotConservedError: rows were lost or doubled; nothing is marked as finished.
+    :raises RunCancelledError: ``cancelled`` said so.
+    """
+    began_s = time.monotonic()
+    ask = prepare(
+        request,
+        version=version,
+        identity=identity,
+        registry_url=registry_url,
+        s3=s3,
+        rerun=rerun,
+        log=log or logging.getLogger(__name__),
+    )
+    state = outputs.look(ask.output, own_prefix=identity_prefix(identity))
+    decision = decide(identity, ask.fingerprint, state, if_output_exists=ask.request.if_output_exists, rerun=ask.rerun)
+    refuse(decision, ask)
+    if decision.action is Action.RETURN:
+        return _finished_before(decision, ask)
+    engine = functools.cache(lambda: _load_engine(ask))
+    document = _resumed(decision, ask) if decision.action is Action.RESUME else _begun(decision, ask, engine)
+    # Repeated when resumed: the run that began may have died before it could mark them.
+    outputs.abandon(ask.output, document.replaces, successor=document.batch_run_id)
+    executed = _execute_missing(document, ask, engine, cancelled, progress_interval_s)
+    return _finish(document, ask, executed, elapsed_s=time.monotonic() - began_s)
+
+
+def _finished_before(decision: Decision, ask: Ask) -> RunReport:
+    report = outputs.find_report(ask.output, decision.batch_run_id)
+    if report is None:
+        raise InputChangedError(
+            f"The report of the run {decision.batch_run_id} was there and is gone from {ask.output.url}. Run again."
+        )
+    ask.log.info(
+        "already completed: run %s has %d rows in %s; rerun=True does it over",
+        report.batch_run_id,
+        report.rows_ok,
+        report.output,
+    )
+    return replace(report, status=ALREADY_COMPLETED)
+
+
+def _load_engine(ask: Ask) -> Engine:
+    engine = ask.version.engine()
+    if ask.request.token_budget is None:
+        return engine
+    from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
+
+    # The resident engine is shared: this run's budget is its own.
+    return Engine(engine.loaded, token_budget=ask.request.token_budget, window_rows=engine.window_rows)
+
+
+def _resumed(decision: Decision, ask: Ask) -> RunDocument:
+    return outputs.read_document(ask.output, decision.batch_run_id)
+
+
+def _begun(decision: Decision, ask: Ask, engine: Callable[[], Engine]) -> RunDocument:
+    document = plan_run(
+        ask.request,
+        ask.version,
+        batch_run_id=decision.batch_run_id,
+        identity=ask.identity,
+        fingerprint=ask.fingerprint,
+        registry_url=ask.registry_url,
+        inputs=ask.inputs,
+        files=ask.files,
+        replaces=decision.replaces,
+    )
+    if document.rows:
+        engine()  # a model that cannot be loaded leaves nothing behind
+    probe_conditional_writes(ask.output, layout.RUNS_FOLDER)
+    ask.log.info(
+        "planned: %d rows of %d files in %d shards, run %s",
+        document.rows,
+        len(document.files),
+        len(document.shards),
+        document.batch_run_id,
+    )
+    return outputs.begin(ask.output, document, alone=ask.request.if_output_exists == "error")
+
+
+def _execute_missing(
+    document: RunDocument,
+    ask: Ask,
+    engine: Callable[[], Engine],
+    cancelled: Callable[[], bool],
+    progress_interval_s: float,
+) -> Executed:
+    markers = committed_shards(ask.output, document)
+    resumed = len(markers)
+    progress = ProgressLog(
+        shards_total=len(document.shards), rows_total=document.rows, log=ask.log, interval_s=progress_interval_s
+    )
+    progress.resume(resumed, _total(markers))
+    watch = RowErrorWatch(ask.request, document.rows)
+    watch.check((), progress.now().rows_quarantined)
+
+    def observe(counts: RowCounts, quarantined: Sequence[QuarantinedRow]) -> None:
+        progress.rows(counts)
+        watch.check(quarantined, progress.now().rows_quarantined)
+
+    missing = [shard.index for shard in document.shards if shard.index not in markers]
+    for index, windows in _windows_ahead(document, missing, ask.inputs, engine):
+        # Another worker of the same run may have been faster since the listing.
+        marker = find_marker(ask.output, document, index) or execute_shard(
+            document,
+            index,
+            windows,
+            engine=engine,
+            inputs=ask.inputs,
+            output=ask.output,
+            cancelled=cancelled,
+            observe=observe,
+        )
+        markers[index] = marker
+        progress.shard(marker.counts)
+    return Executed(markers, resumed, progress.now().rows_per_s)
+
+
+def _windows_ahead(
+    document: RunDocument, missing: Sequence[int], inputs: ObjectStore, engine: Callable[[], Engine]
+) -> Iterator[tuple[int, ReadAhead[TableWindow]]]:
+    """Yield each shard with its windows, the next shard's first ones being read meanwhile."""
+
+    def start(index: int) -> ReadAhead[TableWindow]:
+        window_rows = engine().window_rows if document.rows else 1
+        return ReadAhead(read_shard(document, index, inputs, window_rows=window_rows))
+
+    following = start(missing[0]) if missing else None
+    try:
+        for place, index in enumerate(missing, start=1):
+            current, following = following, start(missing[place]) if place < len(missing) else None
+            if current is not None:
+                with current:
+                    yield index, current
+    finally:
+        if following is not None:
+            following.close()
+
+
+def _total(markers: Mapping[int, Marker]) -> RowCounts:
+    return sum((marker.counts for marker in markers.values()), RowCounts())
+
+
+def _finish(document: RunDocument, ask: Ask, executed: Executed, *, elapsed_s: float) -> RunReport:
+    counts = check_conserved(
+        _total(executed.markers), planned_rows=document.rows, where=f"The run {document.batch_run_id}"
+    )
+    report = RunReport(
+        status=COMPLETED,
+        batch_run_id=document.batch_run_id,
+        model_name=document.version.model_name,
+        version_name=document.version.version_name,
+        content_digest=document.version.content_digest,
+        output=ask.output.url,
+        parts=len(document.shards),
+        rows_in=counts.rows_in,
+        rows_ok=counts.rows_ok,
+        rows_quarantined=counts.rows_quarantined,
+        rows_truncated=counts.rows_truncated,
+        shards_total=len(document.shards),
+        shards_resumed=executed.resumed,
+        rows_per_s=executed.rows_per_s,
+        elapsed_s=elapsed_s,
+        errors_url=_errors_url(document, ask) if counts.rows_quarantined else None,
+        report_url=ask.output.location(layout.report_key(document.batch_run_id)),
+        seed=document.seed,
+    )
+    outputs.finish(ask.output, document, executed.markers, report)
+    ask.log.info(
+        "completed: %d rows in, %d ok, %d quarantined", counts.rows_in, counts.rows_ok, counts.rows_quarantined
+    )
+    return report
+
+
+def _errors_url(document: RunDocument, ask: Ask) -> str:
+    return ask.output.location(layout.errors_folder(document.batch_run_id).rstrip("/"))

@@ -1,0 +1,62 @@
+"""How many rows may be quarantined, watched while a run goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from airflow_provider_hfreg.errors import TooManyRowErrorsError
+from airflow_provider_hfreg.runs.parts import QuarantinedRow
+from airflow_provider_hfreg.runs.spec import BatchRequest, most_row_errors
+
+
+class RowErrorWatch:
+    """
+    Stops a run as soon as it can no longer pass: a share of rows is a number of them, since all rows are known.
+
+    What one call sees is watched; ``total`` also counts what earlier calls committed.
+
+    :param rows: of the whole input.
+    """
+
+    def __init__(self, request: BatchRequest, rows: int) -> None:
+        self._request = request
+        self._rows = rows
+        self._limit = most_row_errors(request.max_row_errors, rows)
+        self._codes: Counter[str] = Counter()
+        self._first: QuarantinedRow | None = None
+
+    def check(self, quarantined: Sequence[QuarantinedRow], total: int) -> None:
+        """
+        Take a window's quarantined rows.
+
+        :param total: quarantined rows of the run so far, these included.
+        :raises TooManyRowErrorsError: the run cannot pass any more, or no row may fail.
+        """
+        if quarantined:
+            self._codes.update(row.code for row in quarantined)
+            self._first = self._first or quarantined[0]
+            if self._request.on_row_error == "fail":
+                raise TooManyRowErrorsError(self._one_failed(quarantined[0]))
+        if self._limit is not None and total > self._limit:
+            raise TooManyRowErrorsError(self._too_many(total))
+
+    def _one_failed(self, row: QuarantinedRow) -> str:
+        return (
+            f"{_described(row)}. With on_row_error='fail' the first such row ends the run. Correct the input, or let "
+            "the other rows go on with on_row_error='quarantine'; shards that are committed are kept."
+        )
+
+    def _too_many(self, total: int) -> str:
+        allowed = f"max_row_errors={self._request.max_row_errors!r} allows {self._limit}"
+        kinds = ", ".join(f"{code} {count}" for code, count in self._codes.most_common())
+        seen = f" By reason: {kinds}. {_described(self._first)}." if self._first else ""
+        return (
+            f"{total} of {self._rows} rows cannot be run, and {allowed}.{seen} Correct the input, or raise "
+            "max_row_errors and run again: shards that are committed are kept."
+        )
+
+
+def _described(row: QuarantinedRow) -> str:
+    column = f", column {row.column!r}" if row.column else ""
+    return f"Row {row.file_row} of {row.file}{column} ({row.code}): {row.message}"
