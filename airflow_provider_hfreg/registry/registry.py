@@ -28,6 +28,7 @@ from airflow_provider_hfreg.registry.model import Model
 from airflow_provider_hfreg.registry.request import LogRequest, check_methods_callable, functions_of, make_request
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.registry.version_names import random_version_name
+from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.urls import open_store, parse_url
 from airflow_provider_hfreg.versions.cache import HostCache, default_cache_folder
 from airflow_provider_hfreg.versions.format import ensure_format
@@ -55,7 +56,7 @@ class Registry:
         mv = registry.log_model(pipe, model_name="finbert", version_name="v1", metrics={"accuracy": 0.91})
         mv.run(frame)
 
-    :param url: ``s3://bucket/prefix`` or ``file:///folder``; nothing is asked of it yet.
+    :param url: ``s3://bucket/prefix`` or ``file:///folder``, or a store of your own; nothing is asked of it yet.
     :param s3: how to reach S3; None takes what boto3 finds.
     :param cache_folder: files of versions on this host; None for ``$HFREG_CACHE``, else ``~/.cache/hfreg``.
     :param read_only: refuse to log here; edits are the bucket's policy to refuse.
@@ -64,13 +65,13 @@ class Registry:
 
     def __init__(
         self,
-        url: str,
+        url: str | ObjectStore,
         *,
         s3: S3Settings | None = None,
         cache_folder: str | Path | None = None,
         read_only: bool = False,
     ) -> None:
-        self._store = open_store(url, s3)
+        self._store = url if isinstance(url, ObjectStore) else open_store(url, s3)
         self._s3 = s3
         self._cache = HostCache(default_cache_folder() if cache_folder is None else Path(cache_folder))
         self._catalogue = Catalogue(self._store)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hfreg.registry.request import check_metrics, check_tags, make_annotations
 from airflow_provider_hfreg.versions.intake import transfer_progress
-from airflow_provider_hfreg.versions.layout import Layout
+from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST, Layout
 from airflow_provider_hfreg.versions.refs import State
 from airflow_provider_hfreg.versions.swap import edit, read
 
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from airflow_provider_hfreg.storage.base import ObjectStore
     from airflow_provider_hfreg.versions.cache import HostCache
     from airflow_provider_hfreg.versions.manifest import Annotations, Manifest
-
-MANIFEST_FILE = "hfreg_manifest.json"
-"""Our document in an exported folder; a name that no Hugging Face loader reads."""
 
 
 class ModelVersion:
@@ -188,7 +185,7 @@ class ModelVersion:
             copy = target / file.path
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source / file.path, copy)
-        (target / MANIFEST_FILE).write_bytes(self.manifest.to_bytes())
+        (target / EXPORTED_MANIFEST).write_bytes(self.manifest.to_bytes())
         return target
 
     # --- running it

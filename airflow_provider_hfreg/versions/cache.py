@@ -75,7 +75,7 @@ class HostCache:
         blobs = {file.path: self.fetch(store, file, verify=verify, progress=progress) for file in manifest.files}
         folder = self.folder / "folders" / digest_hex(manifest.content_digest)
         if not _links_to(folder, blobs):
-            with self._locked(folder.name):
+            with self._explained(manifest.size_bytes), self._locked(folder.name):
                 self._build(folder, blobs)
         return folder
 
@@ -108,16 +108,10 @@ class HostCache:
         path = self.folder / "sha256" / digest_hex(file.digest)
         if self._is_trusted(path, file, verify=verify):
             return path
-        try:
-            with self._locked(path.name):
-                # Another process may have fetched it while we waited.
-                if not self._is_intact(path, file, verify=verify):
-                    self._download(store, file, path, progress)
-        except OSError as error:
-            raise StorageError(
-                f"The cache folder {self.folder} cannot hold {file.path} ({file.size_bytes:,} bytes): "
-                f"{error.strerror or error}. Make room there, or point HFREG_CACHE to another folder."
-            ) from error
+        with self._explained(file.size_bytes), self._locked(path.name):
+            # Another process may have fetched it while we waited.
+            if not self._is_intact(path, file, verify=verify):
+                self._download(store, file, path, progress)
         with self._lock:
             self._looked_at.add(file.digest)
         return path
@@ -127,6 +121,17 @@ class HostCache:
         with self._lock:
             looked_at = file.digest in self._looked_at
         return looked_at and not verify and path.is_file() and path.stat().st_size == file.size_bytes
+
+    @contextmanager
+    def _explained(self, size_bytes: int) -> Iterator[None]:
+        """Say of a full or unwritable folder which one it is."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"The cache folder {self.folder} cannot hold {size_bytes:,} bytes more: {error.strerror or error}. "
+                "Make room there, or point HFREG_CACHE to another folder."
+            ) from error
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:

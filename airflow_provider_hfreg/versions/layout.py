@@ -23,6 +23,9 @@ from airflow_provider_hfreg.errors import InvalidNameError, ModelReferenceError,
 SYSTEM_ALIASES = ("DEFAULT", "FIRST", "LAST")
 """Aliases that every model has and nobody sets: the default version, the oldest, the newest; in any case of letters."""
 
+EXPORTED_MANIFEST = "hfreg_manifest.json"
+"""Our document in an exported folder; a name that no Hugging Face loader reads."""
+
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 

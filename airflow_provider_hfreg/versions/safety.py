@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from airflow_provider_hfreg.errors import UnsafeModelError
+from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST
 from airflow_provider_hfreg.versions.secrets import check_no_secret
 
 _STORED_SUFFIXES = frozenset(
@@ -36,6 +37,7 @@ _TOKENIZER_SUFFIXES = frozenset({".model", ".spm", ".spiece", ".bpe", ".codes", 
 _LEFT_OUT = (
     re.compile(r"(^|/)\.[^/]*"),  # .git, .gitattributes, .cache of the hub's client
     re.compile(r"(^|/)__pycache__/"),
+    re.compile(rf"^{re.escape(EXPORTED_MANIFEST)}$"),  # an exported version logged again has a manifest of its own
     re.compile(r"(^|/)(checkpoint-\d+|runs|logs|onnx|openvino|coreml)/"),
     re.compile(r"(^|/)(training_args\.bin|optimizer\.(pt|bin)|scheduler\.(pt|bin)|scaler\.pt|rng_state(_\d+)?\.pth)$"),
     re.compile(r"\.(msgpack|h5|ot|onnx|tflite|gguf|png|jpe?g|gif|svg|webp)$", re.IGNORECASE),

@@ -67,7 +67,7 @@ def test_a_pickle_is_refused_and_the_message_tells_how_to_save_it(name):
 
 
 def test_a_pickle_beside_safetensors_that_is_no_second_copy_of_the_weights_is_refused():
-    with pytest.raises(UnsafeModelError, match="label_encoder.pkl"):
+    with pytest.raises(UnsafeModelError, match=r"label_encoder\.pkl"):
         select("model.safetensors", "label_encoder.pkl")
 
 

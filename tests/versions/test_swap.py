@@ -4,7 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_provider_hfreg.errors import CompareAndSwapLostError, StorageUnavailableError, VersionNotFoundError
+from airflow_provider_hfreg.errors import (
+    CompareAndSwapLostError,
+    StorageUnavailableError,
+    VersionInUseError,
+    VersionNotFoundError,
+)
 from airflow_provider_hfreg.storage.local import LocalStore
 from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, raising
 from airflow_provider_hfreg.versions.manifest import Annotations
@@ -112,7 +117,7 @@ def test_deleting_cannot_race_an_alias_being_set(store):
     def delete():
         try:
             edit_head(store, lambda head: head.with_tombstone("v1", "2026-01-01"))
-        except Exception:
+        except VersionInUseError:
             return
 
     with ThreadPoolExecutor(5) as threads:

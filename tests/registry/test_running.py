@@ -1,0 +1,198 @@
+"""Loading, exporting and running a version."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+import pytest
+
+from airflow_provider_hfreg.errors import (
+    ColumnMissingError,
+    DigestMismatchError,
+    FunctionNotFoundError,
+    InvalidOptionError,
+    ModelTooLargeError,
+    RowsFailedError,
+    UnknownParameterError,
+)
+from airflow_provider_hfreg.inference import pipeline
+from airflow_provider_hfreg.registry import Registry
+from airflow_provider_hfreg.registry.residency import release_residents
+from airflow_provider_hfreg.storage.local import LocalStore
+from airflow_provider_hfreg.testing.faults import FaultyStore
+from airflow_provider_hfreg.versions.manifest import Manifest
+
+TASK = "text-classification"
+TEXTS = ["the film was good", "a dull plot, wooden acting", "größtenteils köstlich"]
+
+
+@pytest.fixture
+def top2(file_registry, classifier):
+    return file_registry.log_folder(
+        classifier, model_name="finbert", version_name="top2", task=TASK, pipeline_kwargs={"top_k": 2}
+    )
+
+
+@pytest.fixture
+def best(file_registry, classifier):
+    return file_registry.log_folder(classifier, model_name="finbert", version_name="best", task=TASK)
+
+
+def test_a_version_runs_as_the_pipeline_that_was_logged(registry, classifier):
+    pipe = pipeline(TASK, model=str(classifier))
+    expected = pipe(TEXTS)
+    mv = registry.log_model(pipe, model_name="finbert", version_name="v1")
+    result = mv.run(pd.DataFrame({"text": TEXTS}))
+    assert list(result.columns) == ["label", "score"]
+    assert [str(dtype) for dtype in result.dtypes] == ["string", "Float64"]
+    assert list(result["label"]) == [output["label"] for output in expected]
+    assert list(result["score"]) == pytest.approx([output["score"] for output in expected], abs=1e-5)
+
+
+def test_unnamed_columns_are_taken_by_position(top2):
+    named = top2.run(pd.DataFrame({"text_pair": ["", "", ""], "text": TEXTS}))
+    unnamed = top2.run(pd.DataFrame([[text, ""] for text in TEXTS]))
+    pd.testing.assert_frame_equal(named, unnamed)
+
+
+def test_the_index_is_kept_and_the_frame_is_not_changed(best):
+    frame = pd.DataFrame({"id": [7, 8, 9], "text": TEXTS}, index=["c", "a", "b"])
+    before = frame.copy(deep=True)
+    assert list(best.run(frame).index) == ["c", "a", "b"]
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_an_empty_frame_gives_an_empty_frame_of_the_same_types(best):
+    result = best.run(pd.DataFrame({"text": pd.Series([], dtype=object)}))
+    assert len(result) == 0
+    assert [str(dtype) for dtype in result.dtypes] == ["string", "Float64"]
+
+
+def test_more_rows_than_a_window_keep_their_order(best):
+    frame = pd.DataFrame({"text": [TEXTS[row % 3] for row in range(9000)]})
+    result = best.run(frame)
+    three = best.run(frame[:3])
+    assert list(result["label"]) == [three["label"][row % 3] for row in range(9000)]
+
+
+def test_failed_rows_are_raised_after_all_ran_and_the_others_results_are_kept(best):
+    frame = pd.DataFrame({"text": [TEXTS[0], None, TEXTS[2]]}, index=[10, 20, 30])
+    with pytest.raises(RowsFailedError, match=r"1 of 3 rows failed in finbert/best: row 1 \(null_value\)") as caught:
+        best.run(frame)
+    assert list(caught.value.result.index) == [10, 30]
+    assert [error.row for error in caught.value.errors] == [1]
+
+
+def test_failed_rows_may_be_nulls_instead(best):
+    frame = pd.DataFrame({"text": [TEXTS[0], None, TEXTS[2]]}, index=[10, 20, 30])
+    result = best.run(frame, on_row_error="null")
+    assert list(result.index) == [10, 20, 30]
+    assert list(result["label"].isna()) == [False, True, False]
+    assert result.attrs["hfreg"]["failed_rows"] == 1
+
+
+def test_a_function_is_found_by_its_upper_case_name_and_an_unknown_one_lists_them(best):
+    frame = pd.DataFrame({"text": TEXTS})
+    pd.testing.assert_frame_equal(best.run(frame, function_name="__CALL__"), best.run(frame))
+    with pytest.raises(FunctionNotFoundError, match="it has '__call__'"):
+        best.run(frame, function_name="predict")
+
+
+def test_what_can_be_refused_without_a_model_is_refused_before_one_is_fetched(file_url, best, tmp_path):
+    counted = FaultyStore(LocalStore(file_url))
+    mv = Registry(counted, cache_folder=tmp_path / "cold").resolve("finbert/best")
+    frame = pd.DataFrame({"text": TEXTS})
+    with pytest.raises(ColumnMissingError, match="'text'"):
+        mv.run(pd.DataFrame({"body": TEXTS}))
+    with pytest.raises(UnknownParameterError, match="'temperature'"):
+        mv.run(frame, params={"temperature": 1.0})
+    with pytest.raises(InvalidOptionError, match="on_row_error"):
+        mv.run(frame, on_row_error="ignore")
+    assert counted.faults.calls["download"] == 0
+
+
+def test_a_runs_parameters_go_over_the_versions(top2):
+    frame = pd.DataFrame({"text": TEXTS})
+    assert list(top2.run(frame)["outputs"].str.count("label")) == [2, 2, 2]
+    assert list(top2.run(frame, params={"top_k": 1})["outputs"].str.count("label")) == [1, 1, 1]
+
+
+def test_the_seed_is_told_and_gives_the_same_text_again(file_registry, generator):
+    mv = file_registry.log_folder(
+        generator,
+        model_name="gpt",
+        task="text-generation",
+        pipeline_kwargs={"max_new_tokens": 8, "do_sample": True},
+    )
+    frame = pd.DataFrame({"inputs": ["the film was", "a dull"]})
+    first = mv.run(frame)
+    again = mv.run(frame, seed=first.attrs["hfreg"]["seed"])
+    assert list(first["outputs"]) == list(again["outputs"])
+
+
+def test_a_content_is_loaded_once_by_all_threads_and_names(file_registry, classifier, best):
+    release_residents()
+    twin = file_registry.log_folder(classifier, model_name="twin", version_name="v1", task=TASK)
+    with ThreadPoolExecutor(4) as threads:
+        engines = list(threads.map(lambda version: version.engine(), [best, twin, best, twin]))
+    assert len({id(engine) for engine in engines}) == 1
+
+
+def test_threads_run_one_version_at_the_same_time(best):
+    frame = pd.DataFrame({"text": TEXTS})
+    expected = best.run(frame)
+    together = threading.Barrier(4)
+
+    def run(_):
+        together.wait()
+        return best.run(frame)
+
+    with ThreadPoolExecutor(4) as threads:
+        for result in threads.map(run, range(4)):
+            pd.testing.assert_frame_equal(result, expected)
+
+
+def test_a_version_is_loaded_as_a_callable_pipeline(top2, classifier):
+    pipe = top2.load()
+    expected = pipeline(TASK, model=str(classifier), top_k=2)(TEXTS)
+    assert pipe(TEXTS) == expected
+
+
+def test_an_export_is_a_plain_folder_and_our_manifest(best, classifier, tmp_path):
+    import transformers
+
+    folder = best.export(tmp_path / "export")
+    assert transformers.pipeline(TASK, model=str(folder))(TEXTS) == pipeline(TASK, model=str(classifier))(TEXTS)
+    assert Manifest.from_bytes((folder / "hfreg_manifest.json").read_bytes(), "export") == best.manifest
+    with pytest.raises(FileExistsError, match="not empty"):
+        best.export(folder)
+
+
+def test_an_export_is_logged_again_as_the_same_content(file_registry, best, tmp_path):
+    again = file_registry.log_folder(best.export(tmp_path / "export"), model_name="copy", task=TASK)
+    assert again.content_digest == best.content_digest
+
+
+def test_a_model_too_large_is_refused_before_it_is_fetched(file_url, best, tmp_path):
+    import dataclasses
+
+    counted = FaultyStore(LocalStore(file_url))
+    mv = Registry(counted, cache_folder=tmp_path / "cold").resolve("finbert/best")
+    huge = dataclasses.replace(mv.manifest, spec=dataclasses.replace(mv.spec, parameter_count=10**13))
+    mv.manifest = huge
+    release_residents()
+    for start in (mv.engine, mv.load):
+        with pytest.raises(ModelTooLargeError, match="GiB and only"):
+            start()
+    assert counted.faults.calls["download"] == 0
+
+
+def test_a_damaged_blob_is_never_a_model(file_url, best, tmp_path):
+    store = LocalStore(file_url)
+    weights = next(file for file in best.manifest.files if file.path.endswith(".safetensors"))
+    content = bytearray(store.get(weights.key))
+    content[-1] ^= 1
+    store.put(weights.key, bytes(content))
+    release_residents()
+    with pytest.raises(DigestMismatchError, match=weights.key):
+        Registry(file_url, cache_folder=tmp_path / "cold").resolve("finbert/best").engine()
