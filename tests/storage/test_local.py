@@ -73,9 +73,9 @@ def _run_all(processes):
 
 
 def test_one_of_many_processes_wins_a_put_if_absent(file_url, store):
-    start, results = _PROCESSES.Barrier(8), _PROCESSES.Queue()
+    start, results = _PROCESSES.Barrier(6), _PROCESSES.Queue()
     _run_all(
-        [_PROCESSES.Process(target=_put_if_absent, args=(file_url, writer, start, results)) for writer in range(8)]
+        [_PROCESSES.Process(target=_put_if_absent, args=(file_url, writer, start, results)) for writer in range(6)]
     )
     winner = results.get()
     assert results.empty()

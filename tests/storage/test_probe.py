@@ -1,4 +1,4 @@
-"""A store that keeps conditional writes passes; one that does not is refused by name. The passes are in the contract."""
+"""A store that breaks conditional writes is refused by name. (Those that keep them pass, in the contract.)"""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _RefusesEveryIfMatch(LocalStore):
 def test_a_server_that_ignores_if_none_match_is_refused_by_name(tmp_path):
     with rclone_s3(tmp_path) as server:
         store = S3Store(server.create_bucket("models") + "/prefix", server.settings())
-        with pytest.raises(ConditionalWritesUnsupportedError, match="If-None-Match.*16 of 16"):
+        with pytest.raises(ConditionalWritesUnsupportedError, match=r"If-None-Match.*16 of 16"):
             probe_conditional_writes(store)
         assert list(store.list_infos()) == []
 

@@ -45,6 +45,8 @@ def _serving(*script):
     answers, seen = list(script), []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # else a client waits a second for "100 Continue" in vain
+
         def answer(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if self.command == "HEAD" and self.path in ("/bucket", "/bucket/"):
@@ -61,7 +63,7 @@ def _serving(*script):
             self.wfile.write(answer.body[: len(answer.body) - answer.cut])
             self.close_connection = bool(answer.cut)
 
-        do_GET = do_PUT = do_HEAD = do_POST = answer
+        do_GET = do_PUT = do_HEAD = answer  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *_):
             pass
@@ -88,10 +90,8 @@ def path(tmp_path):
 
 
 def test_a_conflict_of_two_conditional_writes_is_repeated_whole(path):
-    with _serving(_error(409, "ConditionalRequestConflict"), _error(409, "ConditionalRequestConflict"), _OK) as (
-        store,
-        seen,
-    ):
+    busy = _error(409, "ConditionalRequestConflict")
+    with _serving(busy, busy, _OK) as (store, seen):
         store.put_if_absent("key", path)
     assert [body for _, _, body in seen] == [b"content"] * 3
     assert all(headers["If-None-Match"] == "*" for _, headers, _ in seen)
@@ -110,9 +110,9 @@ def test_a_server_that_stays_busy_is_told_and_may_be_tried_again():
 
 def test_a_lost_answer_looks_like_a_lost_race():
     """The first answer says 500 though the object was stored; only the caller can tell, by reading back."""
-    with _serving(_error(500, "InternalError"), _error(412, "PreconditionFailed")) as (store, _):
-        with pytest.raises(KeyExistsError):
-            store.put_if_absent("key", b"content")
+    answers = _error(500, "InternalError"), _error(412, "PreconditionFailed")
+    with _serving(*answers) as (store, _), pytest.raises(KeyExistsError):
+        store.put_if_absent("key", b"content")
 
 
 def test_a_body_that_breaks_off_is_read_again():
@@ -122,9 +122,9 @@ def test_a_body_that_breaks_off_is_read_again():
 
 
 def test_a_body_that_always_breaks_off_is_told():
-    with _serving(Answer(200, b"0123456789", {"ETag": '"e"'}, cut=4)) as (store, seen):
-        with pytest.raises(StorageUnavailableError, match="s3://bucket/key"):
-            store.get("key")
+    broken = Answer(200, b"0123456789", {"ETag": '"e"'}, cut=4)
+    with _serving(broken) as (store, seen), pytest.raises(StorageUnavailableError, match="s3://bucket/key"):
+        store.get("key")
     assert len(seen) == 3
 
 
@@ -136,7 +136,7 @@ def test_a_whole_object_for_a_range_is_refused():
 def test_a_range_that_is_cut_short_is_refused():
     """206 with fewer bytes than asked, although the object goes on."""
     short = Answer(206, b"23", {"ETag": '"e"', "Content-Range": "bytes 2-3/10"})
-    with _serving(short) as (store, _), pytest.raises(StorageUnavailableError, match="2 of 3 bytes"):
+    with _serving(short) as (store, _), pytest.raises(StorageUnavailableError, match="2 read"):
         store.get("key", start=2, length=3)
 
 
