@@ -2,9 +2,9 @@
 A Hugging Face folder as a pipeline: described from its small files and the headers of its weights.
 
 Nothing is loaded and neither torch nor transformers is needed, so a scheduler's worker logs a model of any size. What
-can be told to be wrong from here is refused here, before anything is uploaded: a folder without a tokenizer, a head that
-the task cannot use, an argument that the task does not have. Whether the weights fit the configuration shows when the
-model is loaded.
+can be told to be wrong from here is refused here, before anything is uploaded: a folder without a tokenizer, a head
+that the task cannot use, an argument that the task does not have. Whether the weights fit the configuration shows when
+the model is loaded.
 
 The description equals that of ``transformers.pipeline(task, model=folder, **pipeline_kwargs)`` when logged: what the
 installed family would add on its own is written down here, too.

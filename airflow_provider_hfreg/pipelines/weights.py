@@ -79,7 +79,7 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            header = json.loads(file.read(min(length, _LARGEST_HEADER_BYTES)))
+            header = json.loads(file.read(length) if length <= _LARGEST_HEADER_BYTES else b"")
         tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
         end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
     except (ValueError, AttributeError, KeyError, TypeError):

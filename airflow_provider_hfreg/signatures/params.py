@@ -8,6 +8,7 @@ parameter that nobody gave changes what some tasks return.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,9 @@ def _unknown(name: str, known: Sequence[str], where: str) -> str:
 
 def _check(spec: ParamSpec, value: Any, where: str) -> Any:
     try:
-        return _plain(value, _scalar_of(spec.dtype), len(spec.shape or ()))
+        # A single value may stand for a list of one.
+        single = spec.shape is not None and len(spec.shape) == 1 and not isinstance(value, list | tuple | np.ndarray)
+        return _plain([value] if single else value, _scalar_of(spec.dtype), len(spec.shape or ()))
     except TypeError:
         shape = "" if spec.shape is None else "[" + ",".join(map(str, spec.shape)) + "]"
         raise UnknownParameterError(
@@ -63,12 +66,12 @@ def _check(spec: ParamSpec, value: Any, where: str) -> Any:
 
 
 def _plain(value: Any, scalar: Callable[[Any], Any], depth: int) -> Any:
-    """Return lists as deep as ``depth``; a single value may stand for a list of one."""
+    """Return lists as deep as ``depth``."""
     if depth == 0:
         return scalar(value)
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(element, scalar, depth - 1) for element in value]
-    return [_plain(value, scalar, 0)] if depth == 1 else _raise(value)
+    if not isinstance(value, list | tuple | np.ndarray):
+        return _raise(value)
+    return [_plain(element, scalar, depth - 1) for element in value]
 
 
 def _scalar_of(dtype: DataType) -> Callable[[Any], Any]:
@@ -88,7 +91,7 @@ def _integer(value: Any) -> int:
 
 def _float(value: Any) -> float:
     number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return float(value) if number else _raise(value)
+    return float(value) if number and math.isfinite(value) else _raise(value)
 
 
 def _raise(value: Any) -> Any:
