@@ -53,29 +53,42 @@ def path(tmp_path):
     return path
 
 
+@pytest.fixture(scope="module")
+def in_no_bucket(seaweedfs):
+    return S3Store("s3://no-such-bucket/prefix", seaweedfs.settings())
+
+
+@pytest.fixture(scope="module")
+def as_stranger(seaweedfs):
+    return S3Store("s3://bucket/prefix", seaweedfs.settings(secret_access_key="a-wrong-secret"))
+
+
+@pytest.fixture(scope="module")
+def at_no_server():
+    settings = S3Settings("http://127.0.0.1:9", access_key_id="key", secret_access_key="secret", max_attempts=1)
+    return S3Store("s3://bucket/prefix", settings)
+
+
 @pytest.mark.parametrize("operation", _OPERATIONS.values(), ids=_OPERATIONS.keys())
-def test_a_missing_bucket_is_told_by_every_operation_and_made_by_none(seaweedfs, path, operation):
-    store = S3Store("s3://no-such-bucket/prefix", seaweedfs.settings())
+def test_a_missing_bucket_is_told_by_every_operation_and_made_by_none(in_no_bucket, path, operation):
     with pytest.raises(BucketNotFoundError, match="aws s3 mb s3://no-such-bucket"):
-        operation(store, path)
+        operation(in_no_bucket, path)
     with pytest.raises(BucketNotFoundError):
-        list(store.list_infos())
+        list(in_no_bucket.list_infos())
 
 
 @pytest.mark.parametrize("operation", _OPERATIONS.values(), ids=_OPERATIONS.keys())
-def test_wrong_credentials_are_told_without_repeating_them(seaweedfs, s3_url, path, operation):
-    store = S3Store(s3_url, seaweedfs.settings(secret_access_key="a-wrong-secret"))
+def test_wrong_credentials_are_told_without_repeating_them(as_stranger, path, operation):
     with pytest.raises(StorageDeniedError, match="credentials") as caught:
-        operation(store, path)
+        operation(as_stranger, path)
     assert "a-wrong-secret" not in str(caught.value)
     assert not caught.value.retryable
 
 
 @pytest.mark.parametrize("operation", _OPERATIONS.values(), ids=_OPERATIONS.keys())
-def test_a_server_that_is_not_there_is_told_and_may_be_tried_again(path, operation):
-    settings = S3Settings("http://127.0.0.1:9", access_key_id="key", secret_access_key="secret", max_attempts=1)
+def test_a_server_that_is_not_there_is_told_and_may_be_tried_again(at_no_server, path, operation):
     with pytest.raises(StorageUnavailableError, match=r"http://127\.0\.0\.1:9") as caught:
-        operation(S3Store("s3://bucket/prefix", settings), path)
+        operation(at_no_server, path)
     assert caught.value.retryable
 
 
