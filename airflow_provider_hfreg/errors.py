@@ -145,7 +145,7 @@ class StorageUrlError(StorageError, ValueError):
 
 
 class BucketNotFoundError(StorageError):
-    """The bucket, or the parent of the folder, does not exist."""
+    """The bucket does not exist. (A folder is created by the first write.)"""
 
 
 class StorageDeniedError(StorageError):

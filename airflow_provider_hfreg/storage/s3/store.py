@@ -71,8 +71,8 @@ class S3Store(ObjectStore):
 
     def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
         """One GET; with a range unless the whole is asked for."""
-        if length == 0 and self.find_info(key) is not None:
-            return b""  # HTTP has no empty range
+        if length == 0:
+            return self._fetch(key, start, 1)[0][:0]  # HTTP has no empty range, and an absent object must be told
         return self._fetch(key, start, length)[0]
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
