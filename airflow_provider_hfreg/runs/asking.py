@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_hfreg.errors import InputChangedError, OutputExistsError, UnsupportedPipelineError
+from airflow_provider_hfreg.errors import (
+    InputChangedError,
+    InvalidRunOptionError,
+    OutputExistsError,
+    UnsupportedPipelineError,
+)
 from airflow_provider_hfreg.runs import outputs
 from airflow_provider_hfreg.runs.decide import Action, Decision
-from airflow_provider_hfreg.runs.inputs import InputFile, list_input
+from airflow_provider_hfreg.runs.inputs import InputFile, is_hidden, is_listed, list_input
 from airflow_provider_hfreg.runs.progress import Log
 from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, check_request, identity_prefix
 from airflow_provider_hfreg.signatures.params import check_params
@@ -60,14 +65,15 @@ def prepare(
     signature = version.signature(request.function_name)
     params = check_params(request.params, signature.params, f"{version.model_name}/{version.version_name}")
     root, key = split_glob(request.input)
-    inputs = open_store(root, s3)
+    inputs, output = open_store(root, s3), open_store(request.output, s3)
+    _check_apart(inputs, key, output)
     return Ask(
         request=replace(request, params=params),
         version=version,
         identity=identity,
         registry_url=registry_url,
         inputs=inputs,
-        output=open_store(request.output, s3),
+        output=output,
         files=tuple(list_input(inputs, key)),
         rerun=rerun,
         log=log,
@@ -81,6 +87,17 @@ def _check_runnable(version: ModelVersion, function_name: str) -> None:
             f"A batch run applies '__call__'; {function_name!r} of {version.model_name}/{version.version_name} calls "
             f"{target!r}, which takes arguments of its own. Call it on the pipeline, as in version.load().{target}(…)."
         )
+
+
+def _check_apart(inputs: ObjectStore, key: str, output: ObjectStore) -> None:
+    below = output.url.removeprefix(f"{inputs.url.rstrip('/')}/")
+    if below != output.url or output.url == inputs.url:
+        part = f"{below}/part.parquet" if below != output.url else "part.parquet"
+        if not is_hidden(part) and is_listed(key, part):
+            raise InvalidRunOptionError(
+                f"The output folder {output.url} lies inside the input {inputs.location(key)}: the next try would read "
+                "this run's own output as input. Give the output a folder of its own."
+            )
 
 
 def refuse(decision: Decision, ask: Ask) -> None:

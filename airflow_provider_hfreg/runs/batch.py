@@ -93,7 +93,6 @@ def run_batch(
     :raises RowsNotConservedError: rows were lost or doubled; nothing is marked as finished.
     :raises RunCancelledError: ``cancelled`` said so.
     """
-    began_s = time.monotonic()
     ask = prepare(
         request,
         version=version,
@@ -103,8 +102,18 @@ def run_batch(
         rerun=rerun,
         log=log or logging.getLogger(__name__),
     )
-    state = outputs.look(ask.output, own_prefix=identity_prefix(identity))
-    decision = decide(identity, ask.fingerprint, state, if_output_exists=ask.request.if_output_exists, rerun=ask.rerun)
+    return run_prepared(ask, cancelled=cancelled, progress_interval_s=progress_interval_s)
+
+
+def run_prepared(
+    ask: Ask, *, cancelled: Callable[[], bool] = lambda: False, progress_interval_s: float = 10.0
+) -> RunReport:
+    """Run what :func:`~airflow_provider_hfreg.runs.asking.prepare` gave, on the stores that it holds."""
+    began_s = time.monotonic()
+    state = outputs.look(ask.output, own_prefix=identity_prefix(ask.identity))
+    decision = decide(
+        ask.identity, ask.fingerprint, state, if_output_exists=ask.request.if_output_exists, rerun=ask.rerun
+    )
     refuse(decision, ask)
     if decision.action is Action.RETURN:
         return _finished_before(decision, ask)

@@ -102,6 +102,22 @@ def list_input(store: ObjectStore, key: str) -> list[InputFile]:
     return sorted(found, key=lambda file: (natural_order(file.key), file.key))
 
 
+def is_listed(key: str, candidate: str) -> bool:
+    """
+    Return whether :func:`list_input` would find an object below ``key``, apart from hidden ones.
+
+    >>> is_listed("in", "in/scored/part.parquet"), is_listed("in/*.csv", "in/scored/part.parquet"), is_listed("", "a")
+    (True, False, True)
+    """
+    if is_glob(key):
+        return key_matches(key, candidate)
+    return candidate == key or candidate.startswith(_folder(key))
+
+
+def _folder(key: str) -> str:
+    return f"{key.rstrip('/')}/" if key.rstrip("/") else ""
+
+
 def _glob_files(store: ObjectStore, pattern: str) -> list[InputFile]:
     literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     return _visible((info for info in store.list_infos(literal) if key_matches(pattern, info.key)), "")
@@ -112,8 +128,7 @@ def _file_or_folder(store: ObjectStore, key: str) -> list[InputFile]:
         info = store.find_info(key)
         if info is not None:
             return [InputFile(info.key, info.size_bytes, info.etag)]
-    folder = f"{key.rstrip('/')}/" if key.rstrip("/") else ""
-    return _visible(store.list_infos(folder), folder)
+    return _visible(store.list_infos(_folder(key)), _folder(key))
 
 
 def _visible(infos: Iterable[ObjectInfo], folder: str) -> list[InputFile]:
