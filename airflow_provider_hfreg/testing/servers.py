@@ -34,8 +34,8 @@ _SECRET_KEY = "testsecret123"  # noqa: S105 - of a server that only this machine
 _READY_BUCKET = "hfreg-ready"
 _READY_TIMEOUT_S = 90.0
 
-# $1… is the server. Its standard input is the pipe from us: at its end (we are gone, however) the group is killed, for a
-# server may have children of its own.
+# "$@" is the server, beside a reader of the pipe from us: at its end (we are gone, however) the whole group is killed,
+# for a server may have children of its own.
 _DIES_WITH_PARENT = 'exec 3<&0; "$@" 3<&- </dev/null & pid=$!; { read -r _ <&3; kill -9 0; } & wait $pid'
 
 
