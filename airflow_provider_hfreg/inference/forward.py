@@ -84,6 +84,10 @@ def forwarder_for(loaded: LoadedPipeline, context: TaskContext, *, seed: int) ->
             loaded.network.generation_config,
             pad_token_id=loaded.tokenizer.pad_token_id,
         )
+        prefix = context.parameters.get("prefix")
+        if prefix and not loaded.network.config.is_encoder_decoder:
+            special = bool(context.parameters.get("add_special_tokens"))
+            settings = settings.without_prefix(len(loaded.tokenizer.encode(prefix, add_special_tokens=special)))
         return GenerateForwarder(loaded, settings, seed)
     return LogitsForwarder(loaded)
 
@@ -132,7 +136,7 @@ class GenerateForwarder:
         accepts = frozenset(inspect.signature(loaded.network.forward).parameters)
         self.company = _company_of(accepts) if settings.company is Company.ANY else settings.company
         self.deterministic = not settings.samples
-        self.new_tokens = settings.new_tokens(0)
+        self.new_tokens = settings.new_tokens
         self.copies = max(self._texts_each, int(settings["num_beams"]))
         # Beam sampling and the settings that run alone draw from torch's global generator, seeded for each sequence.
         self._draws = settings.samples and self.company is not Company.NONE

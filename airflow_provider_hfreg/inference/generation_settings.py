@@ -142,11 +142,22 @@ class GenerationSettings:
         tokens = self["eos_token_id"]
         return tuple(tokens) if isinstance(tokens, list | tuple) else () if tokens is None else (tokens,)
 
-    def new_tokens(self, prompt_tokens: int) -> int:
-        """Return how many tokens may follow a prompt: what a batch's budget must allow for."""
-        if self["max_new_tokens"] is not None:
-            return int(self["max_new_tokens"])
-        return max(1, int(self["max_length"]) - prompt_tokens)
+    @property
+    def new_tokens(self) -> int:
+        """How many tokens may follow a prompt, at most: what a batch's budget must allow for."""
+        return int(self["max_length"] if self["max_new_tokens"] is None else self["max_new_tokens"])
+
+    def without_prefix(self, tokens: int) -> GenerationSettings:
+        """
+        Return the settings under which total lengths do not count the pipeline's own prefix.
+
+        >>> GenerationSettings({"max_length": 30}, {}).without_prefix(4).given
+        {'max_length': 34}
+        """
+        limits = (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens"))
+        said = {**self.model, **self.given}
+        longer = {name: said[name] + tokens for name, new in limits if said.get(name) and self[new] is None}
+        return GenerationSettings({**self.given, **longer}, self.model)
 
     def _acts(self, name: str) -> bool:
         """Tell whether a setting does anything; max_length is silenced by max_new_tokens, as generate does it."""

@@ -18,56 +18,52 @@ stands. A class that does more than encode, such as choosing source and target l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 _GENERIC = "PreTrainedTokenizerFast"  # 5 reads this name as its TokenizersBackend
 # How the tokenizer came into memory, and what only one family reads.
 _NOT_KEPT = frozenset({"backend", "is_local", "local_files_only", "files_loaded", "extra_special_tokens"})
+# What a user may have set on the object since, and what the families default differently.
+_SAID_ALWAYS = ("model_input_names", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     """Write ``tokenizer`` into ``folder`` so that transformers 4.57 and 5 encode alike with it."""
     fast = bool(getattr(tokenizer, "is_fast", False))
+    generic = fast and not hasattr(tokenizer, "_build_translation_inputs")
     if fast:
         backend = tokenizer.backend_tokenizer  # the next call sets both again
         backend.no_padding()
         backend.no_truncation()
-    tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder, **({"legacy_format": False} if generic else {}))
     path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    portable = portable_config(
-        config,
-        model_input_names=tokenizer.model_input_names,
-        extra_special_tokens=_extra_special_tokens(tokenizer),
-        generic=fast and not hasattr(tokenizer, "_build_translation_inputs"),
-    )
-    path.write_text(json.dumps(portable, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    said = {name: getattr(tokenizer, name) for name in _SAID_ALWAYS if hasattr(tokenizer, name)}
+    special = _extra_special_tokens(tokenizer)
+    config = portable_config(json.loads(path.read_text(encoding="utf-8")) | said, special, generic=generic)
+    path.write_text(json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     # 4.57 alone writes this one; the configuration says the same, and one file is enough to be right.
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
 
 
-def portable_config(
-    config: Mapping[str, Any], *, model_input_names: list[str], extra_special_tokens: list[str], generic: bool
-) -> dict[str, Any]:
+def portable_config(config: Mapping[str, Any], extra_special_tokens: Sequence[str], *, generic: bool) -> dict[str, Any]:
     """
     Return a ``tokenizer_config.json`` for both families.
 
     :param config: as one of them saved it.
+    :param extra_special_tokens: special tokens without a role.
     :param generic: whether ``tokenizer.json`` holds everything, so that no class of its own is needed.
 
-    >>> portable_config(
-    ...     {"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"},
-    ...     model_input_names=["input_ids"], extra_special_tokens=[], generic=True)
-    {'tokenizer_class': 'PreTrainedTokenizerFast', 'model_input_names': ['input_ids']}
+    >>> portable_config({"tokenizer_class": "TokenizersBackend", "backend": "tokenizers"}, ["<user>"], generic=True)
+    {'tokenizer_class': 'PreTrainedTokenizerFast', 'additional_special_tokens': ['<user>']}
     """
     dropped = _NOT_KEPT | {"added_tokens_decoder"} if generic else _NOT_KEPT  # tokenizer.json holds those
     portable = {name: value for name, value in config.items() if name not in dropped}
-    portable["tokenizer_class"] = _GENERIC if generic else config["tokenizer_class"]
-    portable["model_input_names"] = list(model_input_names)
+    if generic:
+        portable["tokenizer_class"] = _GENERIC
     if extra_special_tokens:
-        portable["additional_special_tokens"] = extra_special_tokens
+        portable["additional_special_tokens"] = list(extra_special_tokens)
     return portable
 
 

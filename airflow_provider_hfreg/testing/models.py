@@ -1,8 +1,8 @@
 """
 Tiny seeded models as Hugging Face folders, made in a moment and without the hub: for tests of tasks, stores and DAGs.
 
-Each function writes a folder that ``from_pretrained`` reads: configuration, safetensors, and a tokenizer really trained
-(WordPiece or byte-level BPE) on a few sentences in several scripts. Weights are random but wide, so that scores differ
+Each function writes a folder that ``from_pretrained`` reads: configuration, safetensors, and a real tokenizer
+(WordPiece or byte-level BPE) of a few sentences in several scripts. Weights are random but wide, so that scores differ
 between texts and an error of the engine shows; the same arguments give the same weights under one family. Nothing here
 means anything: for that, fine-tune one of them.
 """
@@ -94,20 +94,22 @@ def text_generator(folder: Path, *, architecture: str = "gpt2", seed: int = 0, *
 
 def word_piece_tokenizer(*, pairs: bool = True) -> Any:
     """
-    Return an uncased WordPiece tokenizer as BERT has it, trained on :data:`CORPUS`.
+    Return an uncased WordPiece tokenizer as BERT has it, of the letters of :data:`CORPUS` and half of its words.
+
+    The vocabulary is put together here: the library's trainer numbers it differently in every process.
 
     :param pairs: give ``token_type_ids``; DistilBERT takes none.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: PLC0415 - as transformers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors  # noqa: PLC0415
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106  a token of a vocabulary, no password
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    backend.train_from_iterator(
-        CORPUS, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
-    )
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    words = sorted({word for text in CORPUS for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))})
+    letters = sorted(set("".join(words)))
+    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *words[::2]])
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106  a token, no password
+    backend.normalizer, backend.pre_tokenizer, backend.decoder = normalizer, splitter, decoders.WordPiece()
     backend.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     names = ["input_ids", "token_type_ids", "attention_mask"] if pairs else ["input_ids", "attention_mask"]
     return transformers.PreTrainedTokenizerFast(

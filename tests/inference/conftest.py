@@ -1,4 +1,4 @@
-"""Tiny models in folders, made once per session, and what the tests here say about windows of rows."""
+"""Tiny models in folders, made once per session, and windows of rows to put through them."""
 
 import warnings
 
@@ -75,15 +75,27 @@ def plain():
     return build
 
 
-def text_window(texts, pairs=None):
-    """Return a window of a text classifier."""
-    pairs = [None] * len(texts) if pairs is None else pairs
-    return pa.record_batch({"text": pa.array(texts, pa.string()), "text_pair": pa.array(pairs, pa.string())})
+@pytest.fixture(scope="session")
+def text_window():
+    """Make a window of a text classifier."""
+
+    def window(texts, pairs=None):
+        pairs = [None] * len(texts) if pairs is None else pairs
+        return pa.record_batch({"text": pa.array(texts, pa.string()), "text_pair": pa.array(pairs, pa.string())})
+
+    return window
 
 
-def prompt_window(texts):
-    """Return a window of a text generator."""
-    return pa.record_batch({"inputs": pa.array(texts, pa.string())})
+@pytest.fixture(scope="session")
+def prompt_window():
+    """Make a window of a text generator."""
+    return lambda texts: pa.record_batch({"inputs": pa.array(texts, pa.string())})
+
+
+@pytest.fixture(scope="session")
+def texts():
+    """Ragged, repeated, empty, over-long, in many scripts."""
+    return list(TEXTS)
 
 
 def _made_once(tmp_path_factory, make):

@@ -1,0 +1,49 @@
+"""
+What the versions in a folder say, under whatever transformers this Python has: run by tests, in one family and the other.
+
+Each ``<name>.json`` is a spec, the folder ``<name>`` beside it its files. Prints one JSON object.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+
+from airflow_provider_hfreg.inference.engine import Engine
+from airflow_provider_hfreg.inference.loading import load_pipeline, to_transformers
+from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+
+TEXTS = [
+    "the film was good",
+    "",
+    "Größtenteils köstlich",
+    "The <user> film 映画 it's 10 / 10 !",
+    " leading",
+    "👩‍👩‍👧 \u0000 x",
+]
+
+
+def answers(folder, spec):
+    loaded = load_pipeline(folder, spec, device="cpu")
+    tokenizer = loaded.tokenizer
+    generates = spec.task == "text-generation"
+    columns = (
+        {"inputs": pa.array(TEXTS)} if generates else {"text": pa.array(TEXTS), "text_pair": pa.array(TEXTS[::-1])}
+    )
+    encoded = tokenizer(TEXTS)
+    return {
+        "encoded": dict(encoded),
+        "pairs": dict(tokenizer(TEXTS, TEXTS[::-1])),
+        "decoded": [tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in encoded["input_ids"]],
+        "limits": [tokenizer.model_max_length, tokenizer.padding_side, tokenizer.truncation_side],
+        "special": sorted(map(str, tokenizer.all_special_tokens)),
+        "outputs": Engine(loaded).run(pa.record_batch(columns), seed=3).outputs.to_pydict(),
+        "plain": None if spec.generation.get("do_sample") else to_transformers(folder, spec, device="cpu")(TEXTS),
+    }
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    specs = {path.stem: PipelineSpec.from_json(json.loads(path.read_text())) for path in sorted(root.glob("*.json"))}
+    print(json.dumps({name: answers(root / name, spec) for name, spec in specs.items()}))

@@ -1,0 +1,89 @@
+"""
+One logged version gives the same answers under transformers 4.57 and 5, tokenizer included.
+
+Needs a second environment with the other family: ``HFREG_OTHER_FAMILY_PYTHON`` names its interpreter.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OTHER_PYTHON = os.environ.get("HFREG_OTHER_FAMILY_PYTHON")
+
+
+@pytest.fixture
+def versions(tmp_path, classifiers, generators, plain, package):
+    """Log a pipeline of every kind of tokenizer under the family that runs this test."""
+
+    def log(name, pipe):
+        folder, spec = package(pipe)
+        folder.rename(tmp_path / "versions" / name)
+        (tmp_path / "versions" / f"{name}.json").write_text(json.dumps(spec.to_json()))
+
+    (tmp_path / "versions").mkdir()
+    for architecture in ("bert", "distilbert", "roberta"):
+        log(architecture, plain("text-classification", classifiers(architecture), top_k=2))
+    log(
+        "class",
+        plain("text-classification", classifiers("bert"), tokenizer=_class_tokenizer(tmp_path, plain, classifiers)),
+    )
+    for architecture in ("gpt2", "llama"):
+        log(architecture, plain("text-generation", generators(architecture), do_sample=False, max_new_tokens=8))
+    log("sampled", plain("text-generation", generators("llama"), max_new_tokens=8))
+    return tmp_path / "versions"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(OTHER_PYTHON is None, reason="HFREG_OTHER_FAMILY_PYTHON names no Python with the other family")
+def test_both_families_give_the_same_answers(versions):
+    ours, theirs = _answers(sys.executable, versions), _answers(OTHER_PYTHON, versions)
+
+    for name, answers in ours.items():
+        for what in ("encoded", "pairs", "decoded", "limits", "special"):
+            assert theirs[name][what] == answers[what], (name, what)
+        assert _numbers_apart(theirs[name]["outputs"]) == pytest.approx(_numbers_apart(answers["outputs"]), abs=1e-5)
+        assert _words(theirs[name]["outputs"]) == _words(answers["outputs"]), name
+        if answers["plain"] is not None and "generated_text" in json.dumps(answers["plain"]):
+            assert theirs[name]["plain"] == answers["plain"], name
+
+
+def _class_tokenizer(tmp_path, plain, classifiers):
+    """Return a tokenizer of a class of its own, cased against its model's habit, with special tokens without a role."""
+    import transformers
+
+    generic = plain("text-classification", classifiers("bert")).tokenizer
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join(sorted(generic.get_vocab(), key=generic.get_vocab().get)), encoding="utf-8")
+    tokenizer = transformers.BertTokenizerFast(str(vocabulary), do_lower_case=False, model_max_length=40)
+    tokenizer.truncation_side = "left"
+    return tokenizer
+
+
+def _answers(python, versions):
+    script = Path(__file__).with_name("answers.py")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [python, script, versions], capture_output=True, text=True, check=False, env=environment, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _leaves(value):
+    if isinstance(value, str) and value.startswith("[{"):
+        value = json.loads(value)
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [leaf for inner in value for leaf in _leaves(inner)] if isinstance(value, list) else [value]
+
+
+def _numbers_apart(outputs):
+    return [leaf for leaf in _leaves(outputs) if isinstance(leaf, float)]
+
+
+def _words(outputs):
+    return [leaf for leaf in _leaves(outputs) if not isinstance(leaf, float)]

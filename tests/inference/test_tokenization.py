@@ -1,0 +1,98 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_hfreg.inference.padding import padded
+from airflow_provider_hfreg.inference.tokenization import encode, token_limit
+
+texts = st.text(max_size=30)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    from airflow_provider_hfreg.testing.models import word_piece_tokenizer
+
+    return word_piece_tokenizer()
+
+
+def strings(values):
+    return pa.array(values, pa.string())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(st.lists(st.tuples(texts, st.none() | texts), max_size=10))
+def test_many_texts_are_encoded_as_one_by_one(tokenizer, sequences):
+    encoded = encode(tokenizer, strings([a for a, _ in sequences]), strings([b for _, b in sequences]), {}, limit=None)
+
+    assert encoded.lengths.tolist() == [len(ids) for ids in encoded.columns["input_ids"]]
+    for place, (text, pair) in enumerate(sequences):
+        alone = tokenizer(text, pair)
+        assert encoded.columns["input_ids"][place] == alone["input_ids"]
+        assert encoded.columns["token_type_ids"][place] == alone["token_type_ids"]
+
+
+def test_truncation_without_a_length_is_to_what_the_model_reads(tokenizer):
+    encoded = encode(tokenizer, strings(["good " * 30, "good"]), None, {"truncation": True}, limit=10)
+
+    assert encoded.lengths.tolist() == [10, len(tokenizer("good")["input_ids"])]
+    assert encoded.truncated.tolist() == [True, False]
+
+
+def test_a_text_of_just_the_limit_is_not_cut(tokenizer):
+    length = len(tokenizer("good good good")["input_ids"])
+
+    encoded = encode(tokenizer, strings(["good good good"]), None, {"truncation": True}, limit=length)
+
+    assert not encoded.truncated.any()
+
+
+def test_a_slow_tokenizer_tells_what_it_cut_too(tokenizer):
+    class Slow:
+        """The same tokenizer seen through what slow ones have: no ``encodings``, ``is_fast`` False."""
+
+        is_fast = False
+        model_input_names = tokenizer.model_input_names
+
+        def __call__(self, *arguments, **options):
+            return dict(tokenizer(*arguments, **options))
+
+    sequences = strings(["good " * 30, "good", "good " * 30]), strings(["bad", None, None])
+
+    slow = encode(Slow(), *sequences, {"truncation": True}, limit=12)
+    fast = encode(tokenizer, *sequences, {"truncation": True}, limit=12)
+
+    assert slow.truncated.tolist() == fast.truncated.tolist() == [True, False, True]
+    assert slow.columns == dict(fast.columns)
+
+
+def test_a_prompt_keeps_its_end(tokenizer):
+    encoded = encode(tokenizer, strings(["the film was good", "good"]), None, {"add_special_tokens": False}, limit=None)
+
+    cut = encoded.keep_last(np.array([2, encoded.lengths[1]]))
+
+    assert cut.columns["input_ids"] == [encoded.columns["input_ids"][0][-2:], encoded.columns["input_ids"][1]]
+    assert cut.truncated.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(("says", "positions", "limit"), [(64, 32, 32), (10**30, 512, 512), (10**30, None, None)])
+def test_the_lesser_limit_holds(tokenizer, says, positions, limit):
+    class Says:
+        model_max_length = says
+
+    assert token_limit(Says(), positions) == limit
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@given(st.lists(st.lists(st.integers(1, 90), max_size=9), min_size=1, max_size=6), st.sampled_from(["left", "right"]))
+def test_padding_loses_nothing_and_the_mask_says_where(tokenizer, sequences, side):
+    import torch
+
+    inputs = padded({"input_ids": sequences}, tokenizer, torch.device("cpu"), side=side)
+
+    rows = zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), sequences, strict=True)
+    for ids, mask, sequence in rows:
+        assert [token for token, holds in zip(ids, mask, strict=True) if holds] == sequence
+        assert all(token == tokenizer.pad_token_id for token, holds in zip(ids, mask, strict=True) if not holds)
+        assert mask == sorted(mask, reverse=side == "right")
