@@ -29,9 +29,7 @@ RUN_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 LOG_LINE = re.compile(r"^\d{4}-\S+ \[(?P<level>\w+) *\] (?P<rest>.*)")
 ORIGIN = re.compile(r"^(?P<text>.*?) *\[(?P<logger>[\w.]+)\](?: \w+=.*)?$", re.DOTALL)
 TASK_STARTS = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
-OURS = re.compile(
-    r"^(sentiment_|unusual_prefix_|airflow_provider_hfreg\.|airflow\.task\.operators\.airflow_provider_hfreg\.)"
-)
+OURS = re.compile(r"^(sentiment_|(airflow\.task\.operators\.)?airflow_provider_hfreg\.)")
 
 
 def main(folder: Path) -> int:
@@ -153,7 +151,7 @@ def for_people(message: str) -> str | None:
     """
     Return what the screen shows of a message of Airflow's log, None for nothing.
 
-    >>> for_people("2026-01-01T00:00:00Z [info     ] Wrote 9 rows        [sentiment_workspace] loc=sentiment_workspace.py:64")
+    >>> for_people("2026-01-01T00:00:00Z [info     ] Wrote 9 rows    [sentiment_workspace] loc=x.py:64")
     '  Wrote 9 rows'
     >>> for_people("2026-01-01T00:00:00Z [info     ] [DAG TEST] starting task_id=score map_index=-1 [airflow.sdk]")
     'score'

@@ -52,7 +52,7 @@ def ensure_table(workspace_url: str, s3: S3Settings | None) -> str:
     if store.find_info(TABLE) is not None:
         log.info("The table is there already: %s", store.location(TABLE))
         return store.location(TABLE)
-    log.info("Downloading %s", sentiment_data.RELEASE)
+    log.info("Downloading the source distribution of %s", sentiment_data.RELEASE)
     with tempfile.TemporaryDirectory() as folder:
         table = sentiment_data.read_release(sentiment_data.download_release(Path(folder)))
     write_table(store, table)
@@ -77,7 +77,7 @@ def ensure_model(workspace_url: str, settings: Settings, s3: S3Settings | None) 
     content = store.get(TABLE)
     model = f"models/{_training_id(content, settings)}"
     if store.find_info(f"{model}.json") is not None:
-        log.info("This training was done already: %s", store.location(model))
+        log.info("The same training was done already: %s", store.location(model))
     else:
         _train(store, model, pq.read_table(pa.BufferReader(content)), settings)
     return {"folder_url": store.location(model), "metrics": json.loads(store.get(f"{model}.json"))}
