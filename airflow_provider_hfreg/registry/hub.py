@@ -7,6 +7,7 @@ that may be stored are fetched. The token goes into the requests and nowhere els
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,8 +70,7 @@ def download_snapshot(
 @contextmanager
 def _translated(repo_id: str, revision: str | None, endpoint: str) -> Iterator[None]:
     """Turn the hub library's errors into ours; none of their texts is repeated, which may hold headers."""
-    import httpx  # noqa: PLC0415 - comes with huggingface_hub
-    from huggingface_hub import errors  # noqa: PLC0415 - as above
+    from huggingface_hub import errors  # noqa: PLC0415 - comes with transformers
 
     at = f"{repo_id}{'' if revision is None else f' at {revision!r}'} on {endpoint}"
     try:
@@ -84,8 +84,17 @@ def _translated(repo_id: str, revision: str | None, endpoint: str) -> Iterator[N
             f"{at} is not there, or is private and the token given (or none) may not see it. Check the id, the "
             "revision and the token."
         ) from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, _client_error(), OSError) as error:
         raise StorageUnavailableError(
             f"{at} could not be fetched ({type(error).__name__}). If this machine has no access to the hub, fetch the "
             "model's files elsewhere and log the folder."
         ) from error
+
+
+def _client_error() -> type[Exception]:
+    """Return the base error of the HTTP client: requests under huggingface_hub 0, httpx under 1, httpx2 under 2."""
+    import huggingface_hub  # noqa: PLC0415 - comes with transformers
+
+    client = importlib.import_module(type(huggingface_hub.get_session()).__module__.partition(".")[0])
+    error: type[Exception] = client.HTTPError
+    return error

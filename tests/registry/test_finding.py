@@ -104,7 +104,7 @@ def test_an_unknown_version_lists_those_there_are_the_closest_first(finbert, reg
 
 
 def test_an_unknown_model_lists_those_there_are(finbert, registry):
-    with pytest.raises(ModelNotFoundError, match="no model 'finbrt' in .* It holds 'finbert'"):
+    with pytest.raises(ModelNotFoundError, match=r"no model 'finbrt' in .* It holds 'finbert'"):
         registry.get_model("finbrt")
     for reference in ("finbrt", "finbrt/v1", "finbrt@champion", "finbrt@LAST"):
         with pytest.raises(ModelNotFoundError, match="It holds 'finbert'"):

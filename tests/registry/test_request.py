@@ -33,7 +33,7 @@ def test_an_unknown_option_is_refused_by_name_and_the_known_ones_are_listed():
 
 @pytest.mark.parametrize("cuda_version", ["12", 12.4, "", "latest"])
 def test_a_cuda_version_is_text_like_12_4_or_none(cuda_version):
-    with pytest.raises(InvalidOptionError, match="such as '12.4'"):
+    with pytest.raises(InvalidOptionError, match=r"such as '12.4'"):
         check_options({"cuda_version": cuda_version})
 
 
