@@ -25,6 +25,7 @@ from airflow_provider_hfreg.inference.devices import (
 )
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
+from airflow_provider_hfreg.inference.portable import load_tokenizer
 from airflow_provider_hfreg.inference.tokenization import token_limit
 from airflow_provider_hfreg.pipelines.base import PipelineTask, TaskContext
 from airflow_provider_hfreg.pipelines.catalog import get_task
@@ -121,7 +122,7 @@ def _load(
             output_loading_info=True,
             **local,
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **local)
+        tokenizer = load_tokenizer(folder, **local)
         network = network.eval().to(chosen)
     _check_complete(report, folder, spec)
     return network, tokenizer, torch.device(chosen)

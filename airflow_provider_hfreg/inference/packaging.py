@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open  # noqa: TID253 - of the same extra; frameworks are missing where it is
-
 from airflow_provider_hfreg.errors import UnsafeModelError, UnsupportedPipelineError
-from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.inference.frameworks import transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.loading import quiet
 from airflow_provider_hfreg.inference.portable import save_tokenizer
+from airflow_provider_hfreg.pipelines.arguments import plain_arguments
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import get_task
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+from airflow_provider_hfreg.pipelines.weights import describe_weights
 
 _SHARD_SIZE = "5GB"  # the families' defaults differ, and so would the files
 _TOKEN_KEYS = frozenset({"token", "use_auth_token", "auth_token", "hf_token", "access_token"})
@@ -50,7 +49,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
         pipe.model.save_pretrained(folder, max_shard_size=_SHARD_SIZE)
     save_tokenizer(pipe.tokenizer, folder)
     _scrub(folder)
-    config = pipe.model.config
+    config, weights = pipe.model.config, describe_weights(folder)
     return PipelineSpec(
         task=pipe.task,
         parameters=parameters,
@@ -58,8 +57,8 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
         dtype=str(pipe.model.dtype).removeprefix("torch."),
         attn_implementation=getattr(config, "_attn_implementation", None),
         architecture=type(pipe.model).__name__,
-        parameter_count=sum(_element_counts(folder)),
-        weights_size_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
+        parameter_count=weights.parameter_count,
+        weights_size_bytes=weights.size_bytes,
         transformers_version=transformers.__version__,
         source=_hub_source(config),
         remote_code=bool(getattr(config, "auto_map", None)),
@@ -89,34 +88,10 @@ def _check_self_contained(pipe: Any) -> None:
 
 
 def _parameters(pipe: Any, task: PipelineTask) -> tuple[dict[str, Any], dict[str, Any]]:
-    steps = (pipe._preprocess_params, pipe._forward_params, pipe._postprocess_params)  # noqa: SLF001  no public way
-    _refuse_tensors(steps, pipe.task)
+    steps = (pipe._preprocess_params, pipe._forward_params, pipe._postprocess_params)  # noqa: SLF001 - no public way
     given, added = settings_of_pipeline(pipe)
-    parameters = {**given, **task.parameters_of(*steps)}
-    return {name: _plain(name, value) for name, value in sorted(parameters.items())}, {
-        name: _plain(name, value) for name, value in sorted(added.items())
-    }
-
-
-def _refuse_tensors(steps: tuple[Mapping[str, Any], ...], task: str) -> None:
-    # The raw option is gone from a real pipeline: it is kept as ReturnType.TENSORS.
-    for step in steps:
-        if step.get("return_tensors") or getattr(step.get("return_type"), "name", None) == "TENSORS":
-            raise UnsupportedPipelineError(
-                f"return_tensors=True of {task} gives token ids instead of text, and no table column holds them. "
-                "Build the pipeline without return_tensors."
-            )
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Return a JSON value; numpy numbers and tuples become plain, other objects are refused by name."""
-    try:
-        return json.loads(json.dumps(value, default=lambda number: number.item()))
-    except (TypeError, AttributeError, ValueError):
-        raise UnsupportedPipelineError(
-            f"The pipeline was built with {name}={type(value).__name__}(…), an object that no file of a version can "
-            "hold. Build it with plain values (numbers, texts, lists, mappings)."
-        ) from None
+    parameters = {**plain_arguments(given), **task.parameters_of(*steps)}
+    return dict(sorted(parameters.items())), dict(sorted(plain_arguments(added).items()))
 
 
 def _scrub(folder: Path) -> None:
@@ -131,13 +106,6 @@ def _scrub(folder: Path) -> None:
                 f"{path.name} holds what looks like a Hugging Face access token, and whoever reads the registry reads "
                 "the version. Remove it from the model's configuration and revoke it."
             )
-
-
-def _element_counts(folder: Path) -> Iterator[int]:
-    for path in folder.glob("*.safetensors"):
-        with safe_open(path, framework="numpy") as weights:
-            for name in weights.keys():  # noqa: SIM118  not a mapping
-                yield int(torch.Size(weights.get_slice(name).get_shape()).numel())
 
 
 def _hub_source(config: Any) -> dict[str, str] | None:

@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_hfreg.inference.frameworks import transformers
+
 _GENERIC = "PreTrainedTokenizerFast"  # 5 reads this name as its TokenizersBackend
 # How the tokenizer came into memory, and what only one family reads.
 _NOT_KEPT = frozenset({"backend", "is_local", "local_files_only", "files_loaded", "extra_special_tokens"})
@@ -45,6 +47,32 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     path.write_text(json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     # 4.57 alone writes this one; the configuration says the same, and one file is enough to be right.
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
+
+
+def load_tokenizer(folder: Path, **options: Any) -> Any:
+    """
+    Read the tokenizer of a folder that was logged as it stood, by whichever family it was saved.
+
+    :param options: for ``from_pretrained``.
+    """
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if config.get("tokenizer_class") == "TokenizersBackend" and not hasattr(transformers, "TokenizersBackend"):
+        special = config.get("extra_special_tokens") or []
+        return transformers.PreTrainedTokenizerFast.from_pretrained(
+            folder, **options, **_in_force_under_4(config), extra_special_tokens={}, additional_special_tokens=special
+        )
+    if config.get("tokenizer_class") == _GENERIC:
+        options = {**options, **_in_force_under_4(config)}
+    return transformers.AutoTokenizer.from_pretrained(folder, **options)
+
+
+def _in_force_under_4(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what 4.57 takes for granted in a generic tokenizer; 5, which does not, has another name for it."""
+    if "model_input_names" in config:
+        return {}
+    pair_types = ["token_type_ids"] if config.get("tokenizer_class") == _GENERIC else []
+    return {"model_input_names": ["input_ids", *pair_types, "attention_mask"]}
 
 
 def portable_config(config: Mapping[str, Any], extra_special_tokens: Sequence[str], *, generic: bool) -> dict[str, Any]:

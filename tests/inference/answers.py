@@ -1,5 +1,5 @@
 """
-What the versions in a folder say, under whatever transformers this Python has: run by tests, in one family and the other.
+What the versions in a folder say, under whatever transformers this Python has: run by tests, in both families.
 
 Each ``<name>.json`` is a spec, the folder ``<name>`` beside it its files. Prints one JSON object.
 """
