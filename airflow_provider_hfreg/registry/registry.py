@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_provider_hfreg.errors import (
     DigestMismatchError,
@@ -25,7 +25,13 @@ from airflow_provider_hfreg.registry.catalogue import Catalogue
 from airflow_provider_hfreg.registry.environment import describe_environment, describe_writer, now
 from airflow_provider_hfreg.registry.hub import download_snapshot
 from airflow_provider_hfreg.registry.model import Model
-from airflow_provider_hfreg.registry.request import LogRequest, check_methods_callable, functions_of, make_request
+from airflow_provider_hfreg.registry.request import (
+    Described,
+    LogRequest,
+    check_methods_callable,
+    functions_of,
+    make_request,
+)
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.registry.version_names import random_version_name
 from airflow_provider_hfreg.storage.base import ObjectStore
@@ -138,19 +144,13 @@ class Registry:
 
     # --- logging
 
-    def log_model(self, pipe: Any, *, model_name: str, **described: Any) -> ModelVersion:
+    def log_model(self, pipe: Any, *, model_name: str, **described: Unpack[Described]) -> ModelVersion:
         """
         Log a pipeline object.
 
         :param pipe: a ``transformers.Pipeline``, or what ``airflow_provider_hfreg.inference.pipeline`` returned.
         :param model_name: the registered name; it begins with its first version.
-        :param described: as for all ways of logging:
-
-            ``version_name`` (one is made if None), ``comment``, ``metrics`` (any JSON values), ``tags`` (text),
-            ``options`` (``target_methods``, default ``["__call__"]``; ``cuda_version``, default ``"12.4"``, None for a
-            version that never runs on a GPU), ``signatures`` (by target method; required where none is inferred),
-            ``sample_input_data`` (ignored, as a warning says), ``trust_remote_code`` (consent to storing the model's
-            own Python files), ``logged_by`` (text by name; default user and host).
+        :param described: version name, comment, metrics, tags, options …: see :class:`.request.Described`.
         :returns: the version; ``created`` is False if this very content was there under this name.
         :raises VersionExistsError: the name holds other content.
         :raises SignatureRequiredError: nothing can be inferred for the task.
@@ -173,7 +173,7 @@ class Registry:
         model_name: str,
         task: str,
         pipeline_kwargs: Mapping[str, Any] | None = None,
-        **described: Any,
+        **described: Unpack[Described],
     ) -> ModelVersion:
         """
         Log a Hugging Face folder. Its files are streamed; no weights are loaded, and torch is not needed.
@@ -199,7 +199,7 @@ class Registry:
         revision: str | None = None,
         token: str | None = None,
         pipeline_kwargs: Mapping[str, Any] | None = None,
-        **described: Any,
+        **described: Unpack[Described],
     ) -> ModelVersion:
         """
         Log a model of the Hugging Face hub, pinned to its commit. No weights are loaded.

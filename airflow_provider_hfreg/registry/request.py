@@ -10,7 +10,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from airflow_provider_hfreg.errors import InvalidOptionError, SignatureRequiredError
 from airflow_provider_hfreg.pipelines.catalog import get_task
@@ -46,6 +46,28 @@ class LogRequest:
     logged_by: Mapping[str, str] = field(default_factory=dict)
 
 
+class Described(TypedDict, total=False):
+    """
+    What all ways of logging take besides the model itself.
+
+    ``version_name``: one is made if None. ``metrics``: any JSON values. ``tags``: text. ``options``:
+    ``target_methods``, default ``["__call__"]``, and ``cuda_version``, default ``"12.4"``, None for one that never runs
+    on a GPU. ``signatures``: by target method; required where none is inferred. ``sample_input_data``: ignored, as
+    a warning says. ``trust_remote_code``: consent to storing the model's own Python files. ``logged_by``: text by name;
+    default user and host.
+    """
+
+    version_name: str | None
+    comment: str | None
+    metrics: Mapping[str, Any] | None
+    tags: Mapping[str, str] | None
+    options: Mapping[str, Any] | None
+    signatures: Mapping[str, ModelSignature] | None
+    sample_input_data: Any
+    trust_remote_code: bool
+    logged_by: Mapping[str, str] | None
+
+
 def make_request(
     *,
     model_name: str,
@@ -70,7 +92,7 @@ def make_request(
         warnings.warn(
             "sample_input_data is ignored for Hugging Face models: their signature follows from the pipeline task.",
             UserWarning,
-            stacklevel=4,  # the caller of log_model
+            stacklevel=3,  # the caller of log_model
         )
     checked_options = check_options(options or {})
     check_name(model_name, "model")

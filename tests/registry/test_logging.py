@@ -205,3 +205,9 @@ def test_the_folder_that_is_logged_is_left_as_it_was(file_registry, classifier):
 def test_nothing_is_left_in_the_cache_after_logging(file_registry, classifier, tmp_path):
     file_registry.log_model(pipeline(TASK, model=str(classifier)), model_name="finbert")
     assert not any((tmp_path / "host" / "scratch").iterdir())
+
+
+def test_ignored_sample_data_is_said_where_the_author_looks(file_registry, classifier):
+    with pytest.warns(UserWarning, match="sample_input_data is ignored") as warned:
+        file_registry.log_folder(classifier, model_name="finbert", task=TASK, sample_input_data=[["x"]])
+    assert warned[0].filename == __file__

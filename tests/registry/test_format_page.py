@@ -1,0 +1,62 @@
+"""The page that describes the bucket: its reader reads, and its documents are ours."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_hfreg.versions.documents import read_document
+from airflow_provider_hfreg.versions.refs import Head, State
+
+PAGE = Path(__file__).parents[2] / "docs" / "format.md"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
+
+
+@pytest.fixture
+def read_version():
+    (program,) = blocks("python")
+    names = {}
+    exec(compile(program, PAGE.name, "exec"), names)
+    return names["read_version"]
+
+
+@pytest.mark.parametrize("reference", ["finbert/v1", "finbert@champion", "finbert"])
+def test_the_pages_reader_reads_what_the_registry_wrote(read_version, file_registry, classifier, tmp_path, reference):
+    for number in (1, 2):
+        file_registry.log_folder(
+            classifier,
+            model_name="finbert",
+            version_name=f"v{number}",
+            task="text-classification",
+            pipeline_kwargs={"top_k": number},
+        )
+    file_registry.get_model("finbert").set_alias("champion", "v2")
+    expected = file_registry.resolve(reference)
+    folder = Path(file_registry.url.removeprefix("file://"))
+    manifest = read_version(folder, reference, tmp_path / "read")
+    assert manifest["content_digest"] == expected.content_digest
+    assert all((tmp_path / "read" / file.path).stat().st_size == file.size_bytes for file in expected.manifest.files)
+
+
+def test_the_pages_documents_have_the_keys_of_ours(file_registry, classifier):
+    manifest, state, head, format_document = (json.loads(block) for block in blocks("json"))
+    mv = file_registry.log_folder(classifier, model_name="finbert", task="text-classification")
+    ours = json.loads(mv.manifest.to_bytes())
+    assert set(manifest) == set(ours)
+    for key in ("pipeline", "logged", "options"):
+        assert set(manifest[key]) == set(ours[key])
+    assert set(manifest["files"][0]) == set(ours["files"][0])
+    assert Head.from_plain(head).to_bytes() == read_back(head)
+    assert State.from_plain(state).to_bytes() == read_back(state)
+    folder = Path(file_registry.url.removeprefix("file://"))
+    assert set(format_document) == set(json.loads((folder / "format.json").read_bytes()))
+
+
+def read_back(document):
+    content = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    assert read_document(content, "the page") == document
+    return content
