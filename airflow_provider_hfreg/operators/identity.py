@@ -13,12 +13,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 
 def task_identity(context: Context) -> str:
     """Return the identity as unambiguous text: JSON, because ids may hold any separator."""
     ti = context["ti"]
-    return json.dumps([ti.dag_id, ti.task_id, ti.run_id, ti.map_index if ti.map_index is not None else -1])
+    return json.dumps([ti.dag_id, ti.task_id, ti.run_id, _map_index(ti)])
+
+
+def _map_index(ti: RuntimeTaskInstanceProtocol) -> int:
+    return -1 if ti.map_index is None else ti.map_index
+
+
+def task_names(context: Context) -> dict[str, str]:
+    """Return the names of dag, task and run, as a version keeps them."""
+    ti = context["ti"]
+    names = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id}
+    return names if _map_index(ti) < 0 else names | {"map_index": str(_map_index(ti))}
 
 
 def version_names(context: Context) -> Iterator[str]:

@@ -13,12 +13,12 @@ from airflow_provider_hfreg.errors import HfregError, SettingsError, VersionExis
 from airflow_provider_hfreg.hooks.connections import get_connection
 from airflow_provider_hfreg.hooks.hfreg import HFREG_CONN_ID, HFRegistryHook
 from airflow_provider_hfreg.operators.failures import end_task
-from airflow_provider_hfreg.operators.identity import version_names
+from airflow_provider_hfreg.operators.identity import task_names, version_names
 from airflow_provider_hfreg.operators.rendered import (
+    number_if_one,
     read_flag,
     read_mapping,
     read_names,
-    read_number,
     read_text,
     require_text,
 )
@@ -155,35 +155,41 @@ class LogHFModelOperator(BaseOperator):
         registry = HFRegistryHook(self.hfreg_conn_id).registry
         given_name = read_text("version_name", self.version_name)
         names = [given_name] if given_name else version_names(context)
-        version = _first_accepted(names, self._logger(registry))
+        version = _first_accepted(names, partial(self._source(registry), **self._described(context)))
         done = "Logged" if version.created else "Found, with the same content,"
         self.log.info("%s %s (%s) in %s", done, version.reference, version.content_digest, registry.url)
         self._point(registry, version)
-        return {**version.to_reference(), "created": version.created}
+        return version.to_reference()
 
-    def _logger(self, registry: Registry) -> Callable[..., ModelVersion]:
-        """Return the function that logs under the version name it is given."""
-        described = {
+    def _described(self, context: Context) -> dict[str, Any]:
+        """Return what all sources are logged with."""
+        return {
             "model_name": require_text("model_name", self.model_name),
             "comment": read_text("comment", self.comment),
-            "metrics": _numbers(read_mapping("metrics", self.metrics)),
+            "metrics": _with_numbers(read_mapping("metrics", self.metrics)),
             "tags": read_mapping("tags", self.tags),
             "options": read_mapping("options", self.options),
             "signatures": self.signatures,
+            "trust_remote_code": self.trust_remote_code,
+            "logged_by": task_names(context),
         }
+
+    def _source(self, registry: Registry) -> Callable[..., ModelVersion]:
+        """Return the registry's function for what is to be logged."""
         if self.pipeline_callable is not None:
             build = pipeline_builder(self.pipeline_callable)
-            pipe = build(*self.op_args, **(read_mapping("op_kwargs", self.op_kwargs) or {}))
-            return partial(registry.log_model, pipe, **described)
+            return partial(
+                registry.log_model, build(*self.op_args, **(read_mapping("op_kwargs", self.op_kwargs) or {}))
+            )
         model = require_text("model", self.model)
-        described |= {
+        built: dict[str, Any] = {
             "task": require_text("task", self.task),
             "pipeline_kwargs": read_mapping("pipeline_kwargs", self.pipeline_kwargs),
         }
         if source_of(model) is ModelSource.FOLDER:
-            return partial(registry.log_folder, model, **described)
+            return partial(registry.log_folder, model, **built)
         revision = read_text("revision", self.revision)
-        return partial(registry.log_hub_model, model, revision=revision, token=self._hub_token(), **described)
+        return partial(registry.log_hub_model, model, revision=revision, token=self._hub_token(), **built)
 
     def _hub_token(self) -> str | None:
         if self.hf_conn_id is None:
@@ -217,11 +223,11 @@ def _first_accepted(names: Iterable[str], log: Callable[..., ModelVersion]) -> M
     raise refused
 
 
-def _numbers(metrics: dict[str, Any] | None) -> dict[str, float] | None:
-    if metrics is None:
-        return None
-    return {
-        name: number
-        for name, value in metrics.items()
-        if (number := read_number(f"metrics[{name!r}]", value)) is not None
-    }
+def _with_numbers(metrics: dict[str, Any] | None) -> dict[str, Any] | None:
+    """
+    Return metrics with the numbers that a template turned into text as numbers again.
+
+    >>> _with_numbers({"accuracy": "0.91", "note": "held out"})
+    {'accuracy': 0.91, 'note': 'held out'}
+    """
+    return None if metrics is None else {name: number_if_one(value) for name, value in metrics.items()}

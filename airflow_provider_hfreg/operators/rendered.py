@@ -108,6 +108,19 @@ def read_number(field: str, value: object) -> int | float | None:
     raise _wrong(field, value, "a number")
 
 
+def number_if_one(value: object) -> object:
+    """
+    Return the number that a text is, or the value as it came.
+
+    >>> number_if_one("0.91"), number_if_one("good"), number_if_one([1])
+    (0.91, 'good', [1])
+    """
+    try:
+        return read_number("", value)
+    except RenderedValueError:
+        return value
+
+
 def read_mapping(field: str, value: object) -> dict[str, Any] | None:
     """
     Read a mapping, or its JSON or Python text.

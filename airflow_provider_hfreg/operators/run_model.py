@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from airflow_provider_hfreg.registry import ModelVersion
     from airflow_provider_hfreg.storage.settings import S3Settings
+
+log = logging.getLogger(__name__)
 
 
 class RunHFModelOperator(BaseOperator):
@@ -170,7 +173,7 @@ class RunHFModelOperator(BaseOperator):
             s3=self._storage(hook),
             rerun=read_flag("rerun", self.rerun),
             cancelled=lambda: self._is_cancelled,
-            log=self.log,
+            log=log,
         )
         return report.to_json()
 

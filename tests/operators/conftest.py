@@ -1,0 +1,56 @@
+"""A registry behind the default connection, a tiny model, a small table, and a task's context."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from airflow_provider_hfreg.hooks.hfreg import HFRegistryHook
+from airflow_provider_hfreg.testing.models import text_classifier
+
+TEXTS = ["a good film", "a dull plot", None, "Das Essen war köstlich", "neither good nor bad", "10/10"]
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory):
+    """A text classifier as a Hugging Face folder."""
+    return text_classifier(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def other_model_folder(tmp_path_factory):
+    """Another one of the same kind."""
+    return text_classifier(tmp_path_factory.mktemp("models") / "other", seed=1)
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """The registry of the connection ``hfreg_default``, empty, in a folder."""
+    connection = {"conn_type": "hfreg", "host": (tmp_path / "registry").as_uri()}
+    monkeypatch.setenv("AIRFLOW_CONN_HFREG_DEFAULT", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW__HFREG__CACHE_FOLDER", str(tmp_path / "cache"))
+    return HFRegistryHook().registry
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Six rows, one of them without text."""
+    path = tmp_path / "texts.parquet"
+    pq.write_table(pa.table({"id": list(range(len(TEXTS))), "body": TEXTS}), path)
+    return path
+
+
+@pytest.fixture
+def context():
+    """What Airflow gives to ``execute``; called with a run id, of the same task in another run."""
+
+    def of(run_id="manual__1", map_index=-1):
+        ti = SimpleNamespace(dag_id="nightly", task_id="task", run_id=run_id, map_index=map_index)
+        return {"ti": ti, "dag_run": SimpleNamespace(run_after=datetime(2026, 7, 29, tzinfo=UTC))}
+
+    return of

@@ -1,0 +1,145 @@
+"""Running a version as a task: fields of every form, resuming, clearing, storage of its own."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_hfreg.errors import RunCancelledError
+from airflow_provider_hfreg.operators.run_model import RunHFModelOperator
+
+
+@pytest.fixture
+def logged(registry, model_folder, other_model_folder):
+    """Two versions of a model, the first its champion."""
+    model = {"model_name": "tiny", "task": "text-classification"}
+    first = registry.log_folder(model_folder, version_name="v1", **model)
+    registry.log_folder(other_model_folder, version_name="v2", **model)
+    registry.get_model("tiny").set_alias("champion", "v1")
+    return first
+
+
+@pytest.fixture
+def run_task(logged, table, tmp_path):
+    def make(**kwargs):
+        fields = {"model": "tiny@champion", "input_url": str(table), "output_url": str(tmp_path / "out")}
+        fields["columns"] = {"text": "body"}
+        return RunHFModelOperator(task_id="task", **(fields | kwargs))
+
+    return make
+
+
+def output_of(report):
+    return pq.read_table(report["output"].removeprefix("file://")).sort_by("id")
+
+
+def test_a_table_is_scored_and_the_report_is_small_and_plain(run_task, logged, context):
+    report = run_task().execute(context())
+    assert report == json.loads(json.dumps(report))
+    assert (report["rows_in"], report["rows_ok"], report["rows_quarantined"]) == (6, 5, 1)
+    assert (report["version_name"], report["content_digest"]) == ("v1", logged.content_digest)
+    assert output_of(report)["id"].to_pylist() == [0, 1, 3, 4, 5]
+    assert {"id", "body", "label", "score"} <= set(output_of(report).column_names)
+
+
+def test_fields_that_come_as_text_mean_what_they_say(run_task, logged, context):
+    report = run_task(
+        model=str(logged.to_reference()),
+        columns="{'text': 'body'}",
+        passthrough="[]",
+        output_prefix="predicted_",
+        rows_per_shard="2",
+        max_row_errors="0.5",
+        token_budget="None",
+        seed="7",
+        rerun="False",
+        input_format="parquet",
+        model_params="",
+        storage_conn_id="",
+    ).execute(context())
+    assert (report["shards_total"], report["seed"]) == (3, 7)
+    names = pq.read_table(report["output"].removeprefix("file://")).column_names
+    assert names == ["predicted_label", "predicted_score"]
+
+
+def test_a_finished_run_is_returned_as_it_is_and_rerun_forces(run_task, context):
+    first = run_task().execute(context())
+    again = run_task().execute(context())
+    assert (first["status"], again["status"]) == ("completed", "already_completed")
+    assert again["batch_run_id"] == first["batch_run_id"]
+    forced = run_task(rerun="True", if_output_exists="replace").execute(context())
+    assert forced["status"] == "completed"
+    assert forced["batch_run_id"] != first["batch_run_id"]
+
+
+def test_a_moved_alias_gives_a_new_run(run_task, registry, context):
+    first = run_task().execute(context())
+    registry.get_model("tiny").set_alias("champion", "v2")
+    second = run_task(if_output_exists="replace").execute(context())
+    assert (first["version_name"], second["version_name"]) == ("v1", "v2")
+    assert second["batch_run_id"] != first["batch_run_id"]
+
+
+def test_two_map_indexes_are_two_runs(run_task, context, tmp_path):
+    outputs = [str(tmp_path / "a"), str(tmp_path / "b")]
+    reports = [run_task(output_url=url).execute(context(map_index=index)) for index, url in enumerate(outputs)]
+    assert len({report["batch_run_id"] for report in reports}) == 2
+
+
+def test_killed_in_the_middle_it_stops_between_batches_and_may_be_retried(run_task, context):
+    task = run_task(rows_per_shard=1)
+    task.on_kill()
+    with pytest.raises(RunCancelledError):
+        task.execute(context())
+    assert run_task(rows_per_shard=1).execute(context())["rows_ok"] == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"model": "huge"}, "huge"),
+        ({"model": "tiny/v9"}, "v9"),
+        ({"model": "tiny@nobody"}, "nobody"),
+        ({"model": {"model_name": "tiny"}}, "version_name"),
+        ({"model": ""}, "model is needed"),
+        ({"columns": {"text": "sentence"}}, "sentence"),
+        ({"columns": {}}, "text"),
+        ({"input_url": "/no/such/table.parquet"}, "/no/such"),
+        ({"input_url": "texts.parquet"}, "texts.parquet"),
+        ({"output_url": "None"}, "output_url is needed"),
+        ({"rows_per_shard": "many"}, "rows_per_shard"),
+        ({"max_row_errors": "0"}, "1"),
+        ({"if_output_exists": "overwrite"}, "if_output_exists"),
+        ({"model_params": {"no_such_parameter": "1"}}, "no_such_parameter"),
+        ({"function_name": "embed"}, "embed"),
+        ({"storage_conn_id": "nowhere"}, "AIRFLOW_CONN_NOWHERE"),
+    ],
+)
+def test_wrong_fields_fail_for_good_in_one_paragraph(run_task, context, wrong, said):
+    with pytest.raises(AirflowFailException) as failed:
+        run_task(**wrong).execute(context())
+    assert said in str(failed.value)
+    assert "\n" not in str(failed.value)
+
+
+def test_tables_may_lie_on_a_storage_of_their_own(run_task, table, context, seaweedfs, s3_url, monkeypatch):
+    from airflow_provider_hfreg.storage.urls import open_store
+
+    lake = {"conn_type": "hfreg", "login": seaweedfs.access_key, "password": seaweedfs.secret_key}
+    lake["extra"] = {"endpoint_url": seaweedfs.endpoint_url}
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps(lake))
+    open_store(s3_url, seaweedfs.settings()).upload("in/texts.parquet", table)
+    report = run_task(input_url=f"{s3_url}/in/*.parquet", output_url=f"{s3_url}/out", storage_conn_id="lake").execute(
+        context()
+    )
+    assert (report["output"], report["rows_ok"]) == (f"{s3_url}/out", 5)
+
+
+def test_all_but_what_airflow_owns_is_a_template_field():
+    import inspect
+
+    ours = set(inspect.signature(RunHFModelOperator.__init__).parameters) - {"self", "kwargs"}
+    assert ours == set(RunHFModelOperator.template_fields)
