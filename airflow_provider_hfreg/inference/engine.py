@@ -32,9 +32,8 @@ from airflow_provider_hfreg.signatures.rows import RowError
 _TOKEN_BUDGETS: Mapping[tuple[str, Forward], int] = {
     ("cpu", Forward.SEQUENCE_LOGITS): 2_048,
     ("cpu", Forward.GENERATE): 16_384,
-    ("cuda", Forward.SEQUENCE_LOGITS): 65_536,
-    ("cuda", Forward.GENERATE): 65_536,
 }
+_ACCELERATOR_BUDGET = 65_536
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Engine:
     def __init__(self, loaded: LoadedPipeline, *, token_budget: int | None = None, window_rows: int = 4096) -> None:
         self.loaded = loaded
         self.window_rows = window_rows
-        budget = token_budget or _TOKEN_BUDGETS[loaded.device.type, loaded.task.forward]
+        budget = token_budget or _TOKEN_BUDGETS.get((loaded.device.type, loaded.task.forward), _ACCELERATOR_BUDGET)
         self._executor = Executor(budget, is_out_of_memory=_is_out_of_memory, is_fatal=_is_fatal)
 
     @property

@@ -13,7 +13,7 @@ Where 4.57 drops a given setting because it equals transformers' global default 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -205,9 +205,7 @@ def merged(added: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     settings = {**added, **given}
     if "max_length" in given and "max_new_tokens" not in given:
         settings.pop("max_new_tokens", None)
-    if settings.get("do_sample") is False:
-        settings = {name: value for name, value in settings.items() if name in given or name not in SAMPLING_OFF}
-    return settings
+    return _without_drawing(settings, given) if settings.get("do_sample") is False else settings
 
 
 def model_settings(config: Any) -> dict[str, Any]:
@@ -246,7 +244,7 @@ def _of_pipeline_5(pipe: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     said = {**pipe.model.generation_config.to_diff_dict(), **given}  # a False of the model's file speaks here, too
     defaults = {name: value for name, value in pipe._generation_defaults.items() if name not in said}  # noqa: SLF001
     if not {**defaults, **said}.get("do_sample"):
-        defaults = {name: value for name, value in defaults.items() if name not in SAMPLING_OFF}
+        defaults = _without_drawing(defaults)
     return given, merged(defaults, {**model_settings(pipe.model.generation_config), **given})
 
 
@@ -262,7 +260,13 @@ def _of_pipeline_4(pipe: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if after.get(name) is not None and after[name] != before.get(name)
     }
     in_force, _ = prepare(generation_config=pipe.generation_config)
-    return given, model_settings(in_force)
+    settings = model_settings(in_force)
+    return given, settings if in_force.do_sample else _without_drawing(settings, given)
+
+
+def _without_drawing(settings: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
+    """Drop settings that mean nothing where nothing is drawn, unless somebody gave them."""
+    return {name: value for name, value in settings.items() if name in given or name not in SAMPLING_OFF}
 
 
 def _global_defaults() -> dict[str, Any]:
