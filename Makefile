@@ -71,7 +71,7 @@ endef
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@echo 'Installing into $(VENV), once …'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check uv
 	@$(like_pip); $(BIN)/uv pip install --quiet --python $(BIN)/python $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) \
 	    --constraint $(CONSTRAINTS) --editable '.[dev]' \
 	|| { echo 'uv could not; trying pip, which takes minutes …'; \

@@ -89,8 +89,13 @@ def new_tokenizer(texts: Sequence[str], settings: Settings) -> PreTrainedTokeniz
     learner = Tokenizer(models.WordPiece(unk_token="[UNK]"))  # noqa: S106 - a word of the vocabulary
     learner.normalizer = normalizers.BertNormalizer()
     learner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    # The pieces of one letter are given, in order: met in the texts, they get numbers that differ from run to run.
+    letters = sorted(set(learner.normalizer.normalize_str("".join(texts))) - {" "})
     trainer = trainers.WordPieceTrainer(
-        vocab_size=settings.vocabulary_size, min_frequency=2, special_tokens=SPECIAL_TOKENS, show_progress=False
+        vocab_size=settings.vocabulary_size,
+        min_frequency=2,
+        special_tokens=[*SPECIAL_TOKENS, *letters, *(f"##{letter}" for letter in letters)],
+        show_progress=False,
     )
     learner.train_from_iterator(texts, trainer)
     with tempfile.TemporaryDirectory() as folder:

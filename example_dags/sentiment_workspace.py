@@ -2,8 +2,8 @@
 Where the sentiment example keeps what it prepared: the table and the trained models, in a folder or a bucket.
 
 Everything is looked for before it is made, so that a task that runs again, on this machine or another, finds it. What
-makes a training the same one is in the name of its folder: the table's bytes, the settings, the versions of torch and
-transformers. The metrics are written last: where they are, the model beside them is whole.
+makes a training the same one is in the name of its folder: the table's bytes, the settings, the code that trains, the
+versions of torch and transformers. The metrics are written last: where they are, the model beside them is whole.
 """
 
 from __future__ import annotations
@@ -91,9 +91,14 @@ def read_results(output_url: str, s3: S3Settings | None) -> pa.Table:
 
 
 def _training_id(table: bytes, settings: Settings) -> str:
-    told = {"table": hashlib.sha256(table).hexdigest(), "settings": asdict(settings)}
+    code = (Path(__file__).parent / "sentiment_model.py").read_bytes()
+    told: dict[str, Any] = {"table": _digest(table), "code": _digest(code), "settings": asdict(settings)}
     told |= {package: version(package) for package in ("torch", "transformers")}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    return _digest(json.dumps(told, sort_keys=True).encode())[:12]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _train(store: ObjectStore, model: str, table: pa.Table, settings: Settings) -> None:
