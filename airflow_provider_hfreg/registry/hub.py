@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ def download_snapshot(
         selection = select_files(paths, remote_code=remote_code, where=f"{repo_id} at {commit[:12]}")
         for path in selection.stored:
             api.hf_hub_download(repo_id, path, revision=commit, local_dir=folder)
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's notes on what it fetched
     return Snapshot(folder, commit)
 
 

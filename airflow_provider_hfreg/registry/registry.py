@@ -9,13 +9,15 @@ from a folder does not.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_provider_hfreg.errors import (
     DigestMismatchError,
+    HfregError,
     ModelReferenceError,
     StorageDeniedError,
     VersionExistsError,
@@ -221,7 +223,8 @@ class Registry:
                 spec = describe_folder(sketch, task, pipeline_kwargs or {})
                 return replace(spec, source={"repo_id": repo_id, "commit": snapshot.commit})
 
-            return self._log(LocalFolder(snapshot.folder), request, describe)
+            source = LocalFolder(snapshot.folder, location=f"{repo_id} at {snapshot.commit[:12]}")
+            return self._log(source, request, describe)
 
     def _begin(self) -> None:
         """
@@ -247,7 +250,9 @@ class Registry:
         :param describe: the source's sketch → what the pipeline is.
         """
         paths = select(source, remote_code=request.trust_remote_code)
-        spec = describe(source.sketch(paths))
+        sketch = source.sketch(paths)
+        with _told_as(source.location, sketch):
+            spec = describe(sketch)
         check_no_secret(spec.to_json(), "pipeline")
         functions_of(request, spec)  # a signature that is missing is told before gigabytes are hashed
         files = look_into(source, paths, remote_code=request.trust_remote_code)
@@ -265,6 +270,16 @@ class Registry:
             except VersionExistsError:
                 continue  # nobody asked for this name: draw another
         return publish(self._store, _manifest(request, random_version_name(), spec, files), upload)
+
+
+@contextmanager
+def _told_as(location: str, folder: Path) -> Iterator[None]:
+    """Let an error name the place that the caller gave, not our copy of it, which is gone when he reads the message."""
+    try:
+        yield
+    except HfregError as error:
+        error.args = tuple(str(argument).replace(str(folder), location) for argument in error.args)
+        raise
 
 
 def _manifest(request: LogRequest, version_name: str, spec: PipelineSpec, files: tuple[VersionFile, ...]) -> Manifest:

@@ -40,17 +40,21 @@ class Source(Protocol):
 
 
 class LocalFolder:
-    """A folder of this machine. Links are followed: the hub's client caches snapshots as links."""
+    """
+    A folder of this machine. Links are followed: the hub's client caches snapshots as links.
 
-    def __init__(self, folder: Path) -> None:
-        self.location = str(folder)
+    :param location: how messages call it, where the folder is a copy of something.
+    """
+
+    def __init__(self, folder: Path, *, location: str | None = None) -> None:
+        self.location = str(folder) if location is None else location
         self._folder = folder
 
     def sizes(self) -> Mapping[str, int]:
         """Return path → size of every file below the folder."""
         files = [path for path in self._folder.rglob("*") if path.is_file()]
         if not files:
-            raise KeyNotFoundError(f"{self._folder} is no folder, or holds no file: there is nothing to log.")
+            raise KeyNotFoundError(f"{self.location} is no folder, or holds no file: there is nothing to log.")
         return {path.relative_to(self._folder).as_posix(): path.stat().st_size for path in files}
 
     def sketch(self, paths: tuple[str, ...]) -> Path:  # noqa: ARG002 - the folder itself tells it

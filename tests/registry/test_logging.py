@@ -13,6 +13,7 @@ from airflow_provider_hfreg.errors import (
     StorageDeniedError,
     StorageUnavailableError,
     UnsafeModelError,
+    UnsupportedPipelineError,
     VersionExistsError,
 )
 from airflow_provider_hfreg.inference import pipeline
@@ -103,6 +104,15 @@ def test_a_folder_on_s3_is_streamed(s3_url, s3_settings, classifier, tmp_path):
     local = registry.log_folder(classifier, model_name="finbert", version_name="v1", task=TASK)
     assert not local.created
     assert local.content_digest == streamed.content_digest
+
+
+def test_a_stored_folder_that_makes_no_version_is_named_as_it_was_given(s3_url, s3_settings, classifier, tmp_path):
+    source = open_store(f"{s3_url}/out", s3_settings)
+    for name in ("config.json", "model.safetensors"):
+        source.upload(name, classifier / name)
+    registry = Registry(f"{s3_url}/registry", s3=s3_settings, cache_folder=tmp_path / "host")
+    with pytest.raises(UnsupportedPipelineError, match=f"^{source.url} holds no tokenizer"):
+        registry.log_folder(source.url, model_name="finbert", version_name="v1", task=TASK)
 
 
 def test_a_file_url_is_a_folder_too(file_registry, classifier):
