@@ -322,3 +322,12 @@ def test_the_seed_is_recorded(file_place, texts):
     file_place.put_csv("in/a.csv", texts(3))
     report = file_place.run(seed=5)
     assert report.seed == read_document(file_place.output, report.batch_run_id).seed == 5
+
+
+def test_a_token_budget_of_its_own_changes_no_answer(file_place, texts):
+    file_place.put_csv("in/a.csv", texts(20))
+    file_place.run(identity="one")
+    before = file_place.result()
+    file_place.run(identity="two", token_budget=16, if_output_exists="replace")
+    assert file_place.result()["label"] == before["label"]
+    assert file_place.version.engine().token_budget > 16  # the resident engine keeps its own
