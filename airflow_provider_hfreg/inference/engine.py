@@ -104,7 +104,8 @@ class Engine:
         task = self.loaded.task
         context = replace(self.loaded.context, parameters={**self.loaded.context.parameters, **(params or {})})
         sequences = task.preprocess(window, context)
-        forwarder = forwarder_for(self.loaded, context, seed=seed)
+        settled = replace(context, parameters={**context.parameters, **sequences.generation})
+        forwarder = forwarder_for(self.loaded, settled, seed=seed)
         work = plan_work(sequences, self.loaded.tokenizer, forwarder, token_limit=self.loaded.token_limit, rows=rows)
         self._execute(work, forwarder, cancelled)
         outputs, failed = work.outputs(sequences, forwarder.empty())

@@ -63,6 +63,7 @@ class TaskContext:
     :param generation: the generation settings that hold where ``parameters`` are silent.
     :param transformers_version: of the family that the version was logged under, which decides how token ids become
         text; None where it is not known.
+    :param positions: tokens that the network can read; None where it has no table of positions.
     """
 
     tokenizer: Any
@@ -70,6 +71,7 @@ class TaskContext:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     generation: Mapping[str, Any] = field(default_factory=dict)
     transformers_version: str | None = None
+    positions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Sequences:
     :param encoding: keyword arguments for the tokenizer (``truncation``, ``max_length``, ``add_special_tokens`` …);
         ``truncation`` without ``max_length`` means: to what the model can read.
     :param prompt_cut: for ``Forward.GENERATE``.
+    :param generation: for ``Forward.GENERATE``: settings that follow from the parameters and the tokenizer together
+        (the first token of a translation says its language); they go before all others.
     :param errors: rows that have no sequence, and why.
     """
 
@@ -91,6 +95,7 @@ class Sequences:
     text_pair: pa.StringArray | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
     prompt_cut: PromptCut = PromptCut.NEVER
+    generation: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[RowError, ...] = ()
 
 
@@ -154,6 +159,14 @@ class PipelineTask(ABC):
         missing = [name for name in ("name", "auto_class", "heads", "forward") if not hasattr(cls, name)]
         if missing:
             raise TypeError(f"{cls.__name__} must define {', '.join(missing)}")
+
+    def auto_class_of(self, config: Mapping[str, Any]) -> str:  # noqa: ARG002  most tasks have one
+        """Return the transformers class that builds a model of this configuration."""
+        return self.auto_class
+
+    def optional_inputs_under(self, parameters: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002  as above
+        """Return the columns that a table may lack where the pipeline was built with these parameters."""
+        return self.optional_inputs
 
     @abstractmethod
     def signature(self, parameters: Mapping[str, Any]) -> ModelSignature:

@@ -157,7 +157,9 @@ def _check_architecture(task: PipelineTask, config: Mapping[str, Any], folder: P
     if architecture is None or config.get("auto_map"):
         return architecture
     is_sequence_to_sequence = bool(config.get("is_encoder_decoder")) and architecture.endswith("Generation")
-    if not architecture.endswith(task.heads) or (task.auto_class == "AutoModelForCausalLM" and is_sequence_to_sequence):
+    if not architecture.endswith(task.heads) or (
+        is_sequence_to_sequence and task.auto_class_of(config) == "AutoModelForCausalLM"
+    ):
         raise UnsupportedPipelineError(
             f"{folder} holds a {architecture}, and {task.name} needs one whose name ends in {' or '.join(task.heads)}: "
             "transformers would draw the missing head at random. Log it for the task it was trained for, or fine-tune "

@@ -50,7 +50,7 @@ def plan_run(
     columns = plan_columns(
         request,
         version.signature(request.function_name),
-        get_task(version.spec.task).optional_inputs,
+        get_task(version.spec.task).optional_inputs_under(version.spec.parameters),
         {inputs.location(file.key): scan for file, scan in zip(files, scans, strict=True)},
         reader,
     )
