@@ -70,7 +70,8 @@ def run_frame(
     _check_runnable(version, function)
     signature = function.signature
     checked = check_params(params, signature.params, version.reference)
-    window = from_frame(frame, signature.inputs, optional=get_task(version.task).optional_inputs)
+    optional = get_task(version.task).optional_inputs_under(version.spec.parameters)
+    window = from_frame(frame, signature.inputs, optional=optional)
     chosen_seed = secrets.randbits(32) if seed is None else seed
     result = _run_window(resident(), window, checked, signature, chosen_seed)
     good = to_frame(result.outputs, signature, frame.index[result.row], truncated_rows=result.truncated_rows)
@@ -103,9 +104,11 @@ def _run_window(
     """Run the good rows a few thousand at a time, so that memory is bounded by that and the outputs."""
     rows, outputs, errors, truncated_rows = [], [], list(window.errors), 0
     for start in range(0, window.batch.num_rows, _WINDOW_ROWS):
-        with resident.lock:  # per window, so that two callers take turns
-            result = resident.engine.run(window.batch.slice(start, _WINDOW_ROWS), params, seed=seed, first_row=start)
         positions = window.row[start : start + _WINDOW_ROWS]  # of this window's rows in the frame
+        with resident.lock:  # per window, so that two callers take turns
+            # By positions in the frame: a row's drawn text must not change when a row before it is bad.
+            batch = window.batch.slice(start, _WINDOW_ROWS)
+            result = resident.engine.run(batch, params, seed=seed, first_row=positions)
         rows.append(positions[result.row])
         outputs.append(result.outputs)
         errors.extend(replace(error, row=int(positions[error.row])) for error in result.errors)

@@ -45,6 +45,8 @@ def from_frame(
 
 
 def _read_series(series: Any, feature: FeatureSpec, key: ColumnKey) -> tuple[pa.Array, tuple[RowError, ...]]:
+    if not series.notna().any():
+        return pa.nulls(len(series)), ()  # pandas makes floats of a column in which nothing stands
     if series.dtype == object:
         return from_cells(series.to_numpy(), feature, column=key)
     array = pa.array(series, from_pandas=True)

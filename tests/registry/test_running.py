@@ -130,6 +130,15 @@ def test_the_seed_is_told_and_gives_the_same_text_again(file_registry, generator
     assert list(first["outputs"]) == list(again["outputs"])
 
 
+def test_a_bad_row_does_not_change_what_the_rows_after_it_draw(file_registry, generator):
+    settings = {"max_new_tokens": 8, "do_sample": True}
+    mv = file_registry.log_folder(generator, model_name="gpt", task="text-generation", pipeline_kwargs=settings)
+    whole = mv.run(pd.DataFrame({"inputs": ["one", "two", "three"]}), seed=7)
+    broken = mv.run(pd.DataFrame({"inputs": [None, "two", "three"]}), seed=7, on_row_error="null")
+    assert broken["outputs"].isna().tolist() == [True, False, False]
+    assert broken["outputs"].tolist()[1:] == whole["outputs"].tolist()[1:]
+
+
 def test_a_content_is_loaded_once_by_all_threads_and_names(file_registry, classifier, best):
     release_residents()
     twin = file_registry.log_folder(classifier, model_name="twin", version_name="v1", task=TASK)

@@ -1,0 +1,37 @@
+"""A pandas frame as a window of rows: what pandas makes of columns in which nothing stands."""
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from airflow_provider_hfreg.errors import ColumnTypeError
+from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec
+from airflow_provider_hfreg.signatures.frames import from_frame
+
+TEXT = FeatureSpec("text", DataType.STRING)
+PAIR = FeatureSpec("text_pair", DataType.STRING)
+
+
+@pytest.mark.parametrize("empty", [[], pd.Series([], dtype="float64"), pd.Series([], dtype="int64")])
+def test_a_column_without_rows_passes_whatever_its_dtype(empty):
+    window = from_frame(pd.DataFrame({"text": empty}), [TEXT])
+    assert window.batch.num_rows == 0
+    assert window.batch.schema.field("text").type == pa.string()
+    assert window.errors == ()
+
+
+def test_an_optional_column_of_nothing_but_nan_is_no_second_text():
+    frame = pd.DataFrame({"text": ["a", "b"], "text_pair": [float("nan"), float("nan")]})
+    window = from_frame(frame, [TEXT, PAIR], optional=frozenset({"text_pair"}))
+    assert window.batch.column("text_pair").null_count == 2
+    assert window.errors == ()
+
+
+def test_a_required_column_of_nothing_but_nan_is_an_error_of_each_row():
+    window = from_frame(pd.DataFrame({"text": [float("nan"), float("nan")]}), [TEXT])
+    assert [(error.row, error.code) for error in window.errors] == [(0, "null_value"), (1, "null_value")]
+
+
+def test_a_column_of_numbers_is_still_refused_for_text():
+    with pytest.raises(ColumnTypeError, match="'text' is of the type"):
+        from_frame(pd.DataFrame({"text": [1.5, float("nan")]}), [TEXT])
