@@ -62,13 +62,14 @@ class RunningAirflow:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None, *, timeout_s: float = 120) -> str:
         """
-        Start a run as the trigger form does, and return its id.
+        Start a run as the trigger form does, the DAG unpaused with it, and return its id.
 
         :param conf: values for the DAG's ``Param``, of their own types.
         :param timeout_s: for the DAG to be parsed for the first time.
         """
-        self.wait_until(f"DAG {dag_id} is known", lambda: self._knows(dag_id), timeout_s=timeout_s)
+        self.wait_until(f"DAG {dag_id} is known", lambda: self.call("GET", f"dags/{dag_id}"), timeout_s=timeout_s)
         run = self.call("POST", f"dags/{dag_id}/dagRuns", logical_date=None, conf=dict(conf or {}))
+        self.call("PATCH", f"dags/{dag_id}", is_paused=False)
         return str(run["dag_run_id"])
 
     def wait(self, dag_id: str, run_id: str, *, timeout_s: float = 600) -> str:
@@ -119,9 +120,6 @@ class RunningAirflow:
                     os.kill(member, signal.SIGKILL)
             self.process.kill()
 
-    def _knows(self, dag_id: str) -> bool:
-        return not self.call("GET", f"dags/{dag_id}")["is_paused"]
-
     def _run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
 
@@ -136,7 +134,7 @@ def standalone(home: Path, dags_folder: Path, environment: Mapping[str, str] | N
     Run ``airflow standalone`` and yield it once it is healthy.
 
     :param home: its ``AIRFLOW_HOME``, created; a second start finds the first one's runs.
-    :param dags_folder: the DAGs, not paused.
+    :param dags_folder: the DAGs; each is paused until it is triggered.
     :param environment: added to ours: connections, settings.
     """
     home.mkdir(parents=True, exist_ok=True)
@@ -161,7 +159,6 @@ def _settings(home: Path, dags_folder: Path, port: int, log_ports: list[int]) ->
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
