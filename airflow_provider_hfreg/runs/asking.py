@@ -15,7 +15,7 @@ from airflow_provider_hfreg.runs import outputs
 from airflow_provider_hfreg.runs.decide import Action, Decision
 from airflow_provider_hfreg.runs.inputs import InputFile, is_hidden, is_listed, list_input
 from airflow_provider_hfreg.runs.progress import Log
-from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, check_request, identity_prefix
+from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, check_request
 from airflow_provider_hfreg.signatures.params import check_params
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.urls import open_store, split_glob
@@ -116,19 +116,13 @@ def refuse(decision: Decision, ask: Ask) -> None:
 
 def _output_in_use(decision: Decision, ask: Ask) -> str:
     more = f" and {len(decision.blocking) - 1} more" if len(decision.blocking) > 1 else ""
-    first = decision.blocking[0]
-    if first.startswith(identity_prefix(ask.identity)):
-        what = f"the result of this task's earlier run {first}{more}, made from another version, input or request"
-        way_out = "set rerun=True to replace it"
-    elif ask.request.if_output_exists == "replace":
+    what = f"The output folder {ask.output.url} holds {decision.blocking[0]}{more}"
+    if ask.request.if_output_exists == "replace":
         return (
-            f"The output folder {ask.output.url} holds {first}{more}, which no batch run wrote; 'replace' removes only "
-            "what batch runs wrote. Give the run a folder of its own, or remove them."
+            f"{what}, which no batch run wrote; 'replace' removes only what batch runs wrote. Give the run a folder of "
+            "its own, or remove them."
         )
-    else:
-        what = f"{first}{more}, which this run did not write"
-        way_out = "set if_output_exists to 'replace' (earlier runs' parts go when this run is complete)"
     return (
-        f"The output folder {ask.output.url} holds {what}. Give the run a folder of its own, {way_out}, or set "
-        "if_output_exists to 'append' (they stay beside each other)."
+        f"{what}, which this run did not write. Give the run a folder of its own, or set if_output_exists to 'replace' "
+        "(earlier runs' parts go when this run is complete) or to 'append' (they stay beside each other)."
     )

@@ -79,8 +79,8 @@ def run_batch(
     :param identity: who asks, the same at every try: in Airflow the DAG, task, run and map index.
     :param registry_url: kept in ``run.json``, for whoever executes a shard elsewhere.
     :param s3: how to reach input and output on ``s3://``.
-    :param rerun: do a finished run over, or abandon an unfinished one that differs; what this identity wrote before is
-        replaced. An unfinished run that does not differ is resumed nevertheless.
+    :param rerun: do a finished run over, or abandon an unfinished one that differs. An unfinished run that does not
+        differ is resumed nevertheless. With or without it, a new run replaces what this identity wrote before.
     :param cancelled: asked between batches of rows.
     :param log: gets the progress, about every ``progress_interval_s``.
     :raises InvalidRunOptionError: an option that cannot be.

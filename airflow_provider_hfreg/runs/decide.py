@@ -6,7 +6,8 @@ Who asks is the ``identity``; what is asked is the fingerprint. The cases, first
 1. an unfinished run of both → it is resumed, with ``rerun`` too: its retry must not begin again;
 2. an unfinished run of the identity with another fingerprint → refused; ``rerun`` abandons it;
 3. a finished run of both, its parts all there → returned as it is, unless ``rerun``;
-4. else a new run, under ``if_output_exists``. ``rerun`` counts what the identity wrote before as replaceable by it.
+4. else a new run. It replaces whatever its identity wrote there before, as a task that is cleared replaces its result;
+   ``if_output_exists`` speaks of everybody else's.
 
 With ``rerun``, a try that ends after the run was finished and before its caller heard of it makes the next try do it
 over: from here that cannot be told from being asked again. It costs work, never a row.
@@ -114,6 +115,8 @@ def decide(
     >>> other = batch_run_id("me", Fingerprint("v2", "r", "f"))
     >>> case(RunState(other, parts=1))[0], case(RunState(other, parts=1), rerun=True)
     ('refuse_changed', ('begin', 'same', 1))
+    >>> case(RunState(other, parts=3, finished=True))
+    ('begin', 'same', 1)
     >>> stranger = batch_run_id("you", ask)
     >>> case(RunState(stranger, parts=1, finished=True))[0]
     'refuse_output'
@@ -134,7 +137,7 @@ def decide(
     if same and same.whole and not same.abandoned and not rerun:
         return Decision(Action.RETURN, same.batch_run_id)
     new_id = batch_run_id(identity, fingerprint, repetition + 1)
-    return _begin(new_id, output, own=mine if rerun else [], if_output_exists=if_output_exists)
+    return _begin(new_id, output, own=mine, if_output_exists=if_output_exists)
 
 
 def _begin(new_id: str, output: OutputState, *, own: Sequence[RunState], if_output_exists: str) -> Decision:

@@ -38,7 +38,7 @@ def look(store: ObjectStore, *, own_prefix: str) -> OutputState:
     """
     names = list(store.list_names())
     parts = Counter(part[1] for name in names if (part := layout.find_part(name)))
-    foreign = [name for name in names if not is_hidden(name) and not layout.find_part(name)]
+    foreign = [name for name in names if not is_hidden(name) and not layout.find_part(name) and _holds(store, name)]
     documents: dict[str, set[str]] = {}
     for info in store.list_infos(layout.RUNS_FOLDER):
         run_id, _, rest = info.key.removeprefix(layout.RUNS_FOLDER).partition("/")
@@ -48,6 +48,11 @@ def look(store: ObjectStore, *, own_prefix: str) -> OutputState:
         for run_id in sorted(parts.keys() | documents.keys())
     ]
     return OutputState(tuple(runs), tuple(foreign))
+
+
+def _holds(store: ObjectStore, name: str) -> bool:
+    """Tell whether a listed name is more than an empty folder: some servers show one for a while after its last object."""
+    return not name.endswith("/") or next(iter(store.list_names(name)), None) is not None
 
 
 def _run_state(store: ObjectStore, run_id: str, parts: int, documents: set[str], *, is_own: bool) -> RunState:

@@ -133,14 +133,24 @@ def test_rerun_does_it_over_and_leaves_each_row_once(place, texts):
     assert place.run().batch_run_id == second.batch_run_id
 
 
-def test_a_moved_alias_is_another_run_under_if_output_exists(place, other_version, texts):
+@pytest.mark.parametrize("if_output_exists", ["error", "replace", "append"])
+def test_a_moved_alias_is_another_run_that_replaces_the_own_earlier_one(place, other_version, texts, if_output_exists):
     place.put_csv("in/a.csv", texts(12))
     first = place.run()
-    with pytest.raises(OutputExistsError, match=rf"earlier run {first.batch_run_id}.*rerun=True"):
-        place.run(version=other_version)
-    second = place.run(version=other_version, rerun=True)
+    second = place.run(version=other_version, if_output_exists=if_output_exists)
+    assert second.status == "completed"
     assert (second.version_name, second.batch_run_id) != (first.version_name, first.batch_run_id)
     assert place.result()["id"].to_pylist() == list(range(12))
+    assert [run["batch_run_id"] for run in place.success()["runs"]] == [second.batch_run_id]
+
+
+def test_an_empty_folder_is_in_nobodys_way(place, texts):
+    place.put_csv("in/a.csv", texts(3))
+    place.output.put("old/part.parquet", b"gone soon")
+    with pytest.raises(OutputExistsError, match="old/"):
+        place.run()
+    place.output.delete(["old/part.parquet"])
+    assert place.run().rows_ok == 3
 
 
 def test_replace_removes_the_earlier_parts_and_append_keeps_them(place, texts):
