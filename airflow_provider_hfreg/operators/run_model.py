@@ -66,8 +66,8 @@ class RunHFModelOperator(BaseOperator):
     :param function_name: which of the version's functions. (templated)
     :param on_row_error: ``quarantine`` or ``fail``. (templated)
     :param max_row_errors: a number of rows (``100``) or a share (``0.01``) above which the run fails. (templated)
-    :param if_output_exists: for a folder that holds other tasks' results: ``error``, ``replace`` or ``append``. What this
-        task instance wrote there before, from another version or input, is replaced once the new run is
+    :param if_output_exists: for a folder that holds other tasks' results: ``error``, ``replace`` or ``append``. What
+        this task instance wrote there before, from another version or input, is replaced once the new run is
         complete. (templated)
     :param rows_per_shard: how many rows are committed at a time. (templated)
     :param token_budget: tokens of one forward pass; default: by the machine's memory. (templated)

@@ -51,7 +51,7 @@ def look(store: ObjectStore, *, own_prefix: str) -> OutputState:
 
 
 def _holds(store: ObjectStore, name: str) -> bool:
-    """Tell whether a listed name is more than an empty folder: some servers show one for a while after its last object."""
+    """Tell whether a name is more than an empty folder: some servers show one for a while after its last object."""
     return not name.endswith("/") or next(iter(store.list_names(name)), None) is not None
 
 
