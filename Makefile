@@ -31,8 +31,8 @@ help:  ## List these targets
 	@echo 'Variables: PYTHON=$(PYTHON) VENV=$(VENV) CONSTRAINTS=$(CONSTRAINTS) WORKERS=$(WORKERS) ARGS="…"'
 	@echo '  TORCH_BACKEND=cpu takes torch without CUDA from PyTorch'\''s own index: a tenth of the download'
 
-demo: $(INSTALLED)  ## Run the sentiment DAG from download to report, all in .demo/
-	@$(BIN)/python example_dags/run_demo.py .demo
+demo: $(INSTALLED)  ## Run the sentiment DAG from download to report, all in .demo/ (ARGS="epochs=3")
+	@$(BIN)/python example_dags/run_demo.py .demo $(ARGS)
 
 test: $(INSTALLED)  ## Run the tests, except the slow ones (ARGS="-k word" for some)
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)

@@ -4,6 +4,10 @@ What ``make demo`` runs: the DAG ``sentiment_nightly`` from download to report, 
 Airflow runs in this process on SQLite and the registry is a folder: no server, no account. The screen shows what the
 tasks say; everything that Airflow says goes to ``airflow.log`` in that folder. The dag run's date is fixed, so that a
 second demo is the same run again, and each of its tasks finds what it did before.
+
+    python example_dags/run_demo.py FOLDER [PARAM=VALUE …]
+
+A value is JSON, or text: ``epochs=3 model_name=other``.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
-from typing import TextIO
+from typing import Any, TextIO
 
 RUN_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -29,10 +33,11 @@ RUN_DATE = datetime(2026, 1, 1, tzinfo=UTC)
 LOG_LINE = re.compile(r"^\d{4}-\S+ \[(?P<level>\w+) *\] (?P<rest>.*)")
 ORIGIN = re.compile(r"^(?P<text>.*?) *\[(?P<logger>[\w.]+)\](?: \w+=.*)?$", re.DOTALL)
 TASK_STARTS = re.compile(r"\[DAG TEST\] starting task_id=(\w+)")
+TASK_FAILS = re.compile(r"Task failed with exception")
 OURS = re.compile(r"^(sentiment_|(airflow\.task\.operators\.)?airflow_provider_hfreg\.)")
 
 
-def main(folder: Path) -> int:
+def main(folder: Path, params: dict[str, Any]) -> int:
     """Run the DAG in ``folder`` and return the process's exit status."""
     started = time.monotonic()
     log = folder / "airflow.log"
@@ -41,7 +46,7 @@ def main(folder: Path) -> int:
         print(f"Airflow's own log goes to {log}", file=screen)
         try:
             make_database(folder)
-            is_success = run_dag(folder)
+            is_success = run_dag(folder, params)
         except Exception:  # noqa: BLE001 - whatever it is, the log has it and the screen says so
             traceback.print_exc()
             is_success = False
@@ -75,18 +80,35 @@ def make_database(folder: Path) -> None:
         done.touch()
 
 
-def run_dag(folder: Path) -> bool:
-    """Run the DAG once and tell whether it succeeded."""
+def run_dag(folder: Path, params: dict[str, Any]) -> bool:
+    """
+    Run the DAG once and tell whether it succeeded.
+
+    :param params: over those that keep everything in ``folder``.
+    """
     from sentiment_nightly import nightly
 
     for task in nightly.tasks:
         task.retries = 0  # nobody wants to watch the wait for one
-    run = nightly.test(
-        run_after=RUN_DATE,
-        logical_date=RUN_DATE,
-        run_conf={"workspace_url": folder.as_uri(), "output_url": (folder / "scored").as_uri()},
-    )
+    places = {"workspace_url": folder.as_uri(), "output_url": (folder / "scored").as_uri()}
+    # With other parameters it is another run: its results take the place of the last ones.
+    conf = places | {"if_output_exists": "replace"} | params
+    run = nightly.test(run_after=RUN_DATE, logical_date=RUN_DATE, run_conf=conf)
     return run.state == "success"
+
+
+def read_param(argument: str) -> tuple[str, Any]:
+    """
+    Read one argument of the command line.
+
+    >>> read_param("epochs=3"), read_param("model_name=other")
+    (('epochs', 3), ('model_name', 'other'))
+    """
+    name, _, value = argument.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 # --- the screen -------------------------------------------------------------------------------------------------------
@@ -148,19 +170,23 @@ def messages(lines: Iterator[str]) -> Iterator[str]:
 
 
 def for_people(message: str) -> str | None:
-    """
+    r"""
     Return what the screen shows of a message of Airflow's log, None for nothing.
 
     >>> for_people("2026-01-01T00:00:00Z [info     ] Wrote 9 rows    [sentiment_workspace] loc=x.py:64")
     '  Wrote 9 rows'
     >>> for_people("2026-01-01T00:00:00Z [info     ] [DAG TEST] starting task_id=score map_index=-1 [airflow.sdk]")
     'score'
+    >>> for_people("2026-01-01T00:00:00Z [error    ] Task failed with exception [task]\nTraceback …\nOSError: full")
+    '  OSError: full'
     """
     line = LOG_LINE.match(message)
     if line is None:
         return None
     if start := TASK_STARTS.match(line["rest"]):
         return start[1]
+    if line["level"] == "error":  # the traceback is for the log, what it ends in for the screen
+        return f"  {message.splitlines()[-1]}" if TASK_FAILS.match(line["rest"]) else None
     origin = ORIGIN.match(message[line.start("rest") :])
     if origin is None or not OURS.match(origin["logger"]):
         return None
@@ -168,4 +194,4 @@ def for_people(message: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).absolute()))
+    sys.exit(main(Path(sys.argv[1]).absolute(), dict(map(read_param, sys.argv[2:]))))

@@ -138,9 +138,9 @@ def gate(logged: dict[str, Any]) -> dict[str, Any]:
     accuracy, needed = version.metrics["accuracy"], params["min_accuracy"]
     if accuracy < needed:
         raise AirflowFailException(
-            f"{version.reference} has an accuracy of {accuracy:.4f} on the texts held out, and {needed} is needed: it is "
-            f"logged, but {params['alias']!r} was not pointed to it and nothing was scored. Train it longer (epochs), "
-            f"or ask for less (min_accuracy)."
+            f"{version.reference} has an accuracy of {accuracy:.4f} on the texts held out, and {needed} is needed: it "
+            f"stays logged, but {params['alias']!r} was not pointed to it and nothing was scored. Train it longer "
+            f"(epochs), or ask for less (min_accuracy)."
         )
     registry.get_model(version.model_name).set_alias(params["alias"], version.version_name)
     log.info("%s passed with %.4f and is %s@%s now.", version.reference, accuracy, version.model_name, params["alias"])
