@@ -91,9 +91,7 @@ def run_dag(folder: Path, params: dict[str, Any]) -> bool:
     for task in nightly.tasks:
         task.retries = 0  # nobody wants to watch the wait for one
     places = {"workspace_url": folder.as_uri(), "output_url": (folder / "scored").as_uri()}
-    # With other parameters it is another run: its results take the place of the last ones.
-    conf = places | {"if_output_exists": "replace"} | params
-    run = nightly.test(run_after=RUN_DATE, logical_date=RUN_DATE, run_conf=conf)
+    run = nightly.test(run_after=RUN_DATE, logical_date=RUN_DATE, run_conf=places | params)
     return run.state == "success"
 
 
