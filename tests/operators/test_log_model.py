@@ -10,6 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_hfreg.errors import SettingsError
 from airflow_provider_hfreg.operators.log_model import LogHFModelOperator
+from airflow_provider_hfreg.storage.urls import open_store
+from airflow_provider_hfreg.testing.servers import rclone_s3
 
 
 def build_pipeline(folder, top_k=None):
@@ -124,6 +126,29 @@ def test_wrong_fields_fail_for_good_in_one_paragraph(registry, model_folder, con
         log_task(**({"model": str(model_folder)} | wrong)).execute(context())
     assert said in str(failed.value)
     assert "\n" not in str(failed.value)
+
+
+def connect_to(server, url, monkeypatch):
+    keys = {"login": server.access_key, "password": server.secret_key}
+    connection = {"conn_type": "hfreg", "host": url, "extra": {"endpoint_url": server.endpoint_url}}
+    monkeypatch.setenv("AIRFLOW_CONN_HFREG_DEFAULT", json.dumps(connection | keys))
+
+
+def test_a_bucket_that_does_not_exist_fails_for_good(seaweedfs, model_folder, context, monkeypatch):
+    connect_to(seaweedfs, "s3://no-such-bucket/registry", monkeypatch)
+    with pytest.raises(AirflowFailException, match="no-such-bucket"):
+        log_task(model=str(model_folder)).execute(context())
+
+
+def test_a_store_that_ignores_conditions_is_refused_before_anything_is_uploaded(
+    model_folder, context, monkeypatch, tmp_path
+):
+    with rclone_s3(tmp_path / "rclone") as server:
+        connect_to(server, server.create_bucket("careless") + "/registry", monkeypatch)
+        with pytest.raises(AirflowFailException, match="If-None-Match"):
+            log_task(model=str(model_folder)).execute(context())
+        left = list(open_store("s3://careless", server.settings()).list_infos())
+    assert [info.key for info in left if "blobs" in info.key or "models" in info.key] == []
 
 
 def test_the_hub_token_comes_from_the_connections_password(registry, context, monkeypatch):
