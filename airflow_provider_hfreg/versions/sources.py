@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from airflow_provider_hfreg.errors import KeyNotFoundError
-from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore
 
 _HEADER_LENGTH_BYTES = 8
 
@@ -51,8 +51,9 @@ class LocalFolder:
         self._folder = folder
 
     def sizes(self) -> Mapping[str, int]:
-        """Return path → size of every file below the folder."""
-        files = [path for path in self._folder.rglob("*") if path.is_file()]
+        """Return path → size of every file below the folder, but for those that a local store keeps for itself."""
+        found = (path for path in self._folder.rglob("*") if not path.name.startswith(RESERVED_PREFIX))
+        files = [path for path in found if path.is_file()]
         if not files:
             raise KeyNotFoundError(f"{self.location} is no folder, or holds no file: there is nothing to log.")
         return {path.relative_to(self._folder).as_posix(): path.stat().st_size for path in files}
