@@ -131,7 +131,7 @@ def encode(table: pa.Table, tokenizer: PreTrainedTokenizerFast) -> Encoded:
 
 
 def fit(network: BertForSequenceClassification, rows: Encoded, settings: Settings) -> None:
-    """Train ``network`` in place, telling how far it is ten times an epoch."""
+    """Train ``network`` in place, telling how far it is five times an epoch."""
     steps_per_epoch = len(batches(rows.length, settings, epoch=0))
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=0.01, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -149,7 +149,7 @@ def fit(network: BertForSequenceClassification, rows: Encoded, settings: Setting
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-            if step % max(1, steps_per_epoch // 10) == 0:
+            if step % max(1, steps_per_epoch // 5) == 0:
                 done = f"{step / steps_per_epoch:.0%}"
                 log.info("Epoch %s of %s: %s, loss %.3f.", epoch + 1, settings.epochs, done, np.mean(losses[-50:]))
 
