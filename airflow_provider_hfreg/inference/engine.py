@@ -15,25 +15,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from airflow_provider_hfreg.inference.batch import Batch, Forwarder
 from airflow_provider_hfreg.inference.batching import cut_batches
 from airflow_provider_hfreg.inference.execution import Executor
-from airflow_provider_hfreg.inference.forward import Batch, Forwarder, forwarder_for
+from airflow_provider_hfreg.inference.forward import forwarder_for
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.generation_settings import Company
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
-from airflow_provider_hfreg.inference.tokenization import encode
+from airflow_provider_hfreg.inference.tables import encode_tables
+from airflow_provider_hfreg.inference.tokenization import Encoded, encode
 from airflow_provider_hfreg.inference.work import Work, plan_work
-from airflow_provider_hfreg.pipelines.base import Forward, IntArray
+from airflow_provider_hfreg.pipelines.base import Forward, IntArray, Sequences
 from airflow_provider_hfreg.signatures.features import FeatureSpec
 from airflow_provider_hfreg.signatures.rows import RowError
 
 # Padded tokens of a batch. On a CPU a batch that fits the caches is the fastest; generation reads all weights for each
 # token, so there company pays.
-_TOKEN_BUDGETS: Mapping[tuple[str, Forward], int] = {
-    ("cpu", Forward.SEQUENCE_LOGITS): 2_048,
-    ("cpu", Forward.GENERATE): 16_384,
-}
-_ACCELERATOR_BUDGET = 65_536
+_CPU_BUDGET, _CPU_GENERATION_BUDGET, _ACCELERATOR_BUDGET = 2_048, 16_384, 65_536
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Engine:
     def __init__(self, loaded: LoadedPipeline, *, token_budget: int | None = None, window_rows: int = 4096) -> None:
         self.loaded = loaded
         self.window_rows = window_rows
-        budget = token_budget or _TOKEN_BUDGETS.get((loaded.device.type, loaded.task.forward), _ACCELERATOR_BUDGET)
+        budget = token_budget or _token_budget(loaded)
         self._executor = Executor(budget, is_out_of_memory=_is_out_of_memory, is_fatal=_is_fatal)
 
     @property
@@ -106,9 +104,10 @@ class Engine:
         sequences = task.preprocess(window, context)
         settled = replace(context, parameters={**context.parameters, **sequences.generation})
         forwarder = forwarder_for(self.loaded, settled, seed=seed)
-        work = plan_work(sequences, self.loaded.tokenizer, forwarder, token_limit=self.loaded.token_limit, rows=rows)
+        limit = self.loaded.token_limit
+        work = plan_work(sequences, forwarder, encode=self._encode, token_limit=limit, rows=rows)
         self._execute(work, forwarder, cancelled)
-        outputs, failed = work.outputs(sequences, forwarder.empty())
+        outputs, failed = work.outputs(forwarder.empty())
         results = task.postprocess(outputs, window, context)
         errors = {error.row: error for error in (*results.errors, *failed, *sequences.errors)}
         return WindowResult(
@@ -118,8 +117,16 @@ class Engine:
             sequences=len(work),
             tokens=work.tokens,
             padded_tokens=work.padded_tokens,
-            truncated_rows=work.truncated_rows(sequences.row),
+            truncated_rows=work.truncated_rows(),
         )
+
+    def _encode(self, sequences: Sequences, chosen: IntArray) -> Encoded:
+        tokenizer, limit = self.loaded.tokenizer, self.loaded.token_limit
+        text, pair = sequences.text.take(chosen), sequences.text_pair
+        pair = None if pair is None else pair.take(chosen)
+        if self.loaded.task.forward is Forward.TABLE:
+            return encode_tables(tokenizer, text, pair, sequences.encoding, limit=limit)
+        return encode(tokenizer, text, pair, sequences.encoding, limit=limit, facts=sequences.facts)
 
     def _execute(self, work: Work, forwarder: Forwarder, cancelled: Callable[[], bool]) -> None:
         lengths = work.encoded.lengths
@@ -137,12 +144,25 @@ class Engine:
             work.keep(positions, forwarder.run(work.batch(positions)))
 
         def prove() -> None:
-            shortest = encode(self.loaded.tokenizer, pa.array(["a"]), None, {}, limit=None)
-            forwarder.run(Batch(shortest.columns, [(0, 0)]))
+            forwarder.run(
+                Batch(self._encode(_shortest(self.loaded.task.forward), np.zeros(1, np.int64)).columns, [(0, 0)])
+            )
 
         work.failed = self._executor.run(
             np.arange(len(lengths), dtype=np.int64), cut=cut, forward=forward, prove=prove, cancelled=cancelled
         )
+
+
+def _shortest(forward: Forward) -> Sequences:
+    """Return the shortest text there is, with the smallest table where the model reads tables."""
+    table = pa.array(['{"a": ["a"]}']) if forward is Forward.TABLE else None
+    return Sequences(np.zeros(1, np.int64), pa.array(["a"]), table)
+
+
+def _token_budget(loaded: LoadedPipeline) -> int:
+    if loaded.device.type != "cpu":
+        return _ACCELERATOR_BUDGET
+    return _CPU_GENERATION_BUDGET if loaded.task.forward is Forward.GENERATE else _CPU_BUDGET
 
 
 def _record_batch(features: Sequence[FeatureSpec], columns: Mapping[str, pa.Array]) -> pa.RecordBatch:

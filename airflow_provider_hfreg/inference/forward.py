@@ -1,22 +1,18 @@
 """
-One batch through the network: padded tensors in, numpy or token ids out.
+The way that a task asks for, under the parameters of one run; and generation, the one way of many passes.
 
-Each way of :class:`~airflow_provider_hfreg.pipelines.base.Forward` is one class here with the same small face
-(:class:`Forwarder`), so that the engine batches, isolates and retries without knowing what it runs, and another runtime
-can stand in for torch later.
+The ways of a single pass are in :mod:`.single_pass`, :mod:`.masks` and :mod:`.pooling`; their common face is
+:class:`~airflow_provider_hfreg.inference.batch.Forwarder`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
+from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, Forwarder, TokenIds, company_of
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import (
     SAMPLING_OFF,
@@ -26,98 +22,41 @@ from airflow_provider_hfreg.inference.generation_settings import (
     settings_for,
 )
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
+from airflow_provider_hfreg.inference.masks import MaskLogits
 from airflow_provider_hfreg.inference.padding import padded
+from airflow_provider_hfreg.inference.pooling import Embedding
 from airflow_provider_hfreg.inference.sampling import DrawToken, stream_seed
+from airflow_provider_hfreg.inference.single_pass import SequenceLogits, SpanLogits, TableLogits, TokenLogits
 from airflow_provider_hfreg.pipelines.base import Forward, TaskContext
-
-TokenIds = Sequence[Sequence[int]]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """
-    Sequences that run together.
-
-    :param columns: the tokenizer's model inputs, one unpadded list per sequence.
-    :param streams: per sequence, the position of its row in the run's whole input and which of the row's sequences it
-        is: what its random numbers depend on.
-    """
-
-    columns: Mapping[str, TokenIds]
-    streams: Sequence[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class BatchOutputs:
-    """What one batch gave, first axis its sequences; see :class:`~airflow_provider_hfreg.pipelines.base.Outputs`."""
-
-    values: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    generated: Sequence[TokenIds] = ()
-
-
-class Forwarder(Protocol):
-    """
-    One way to run a batch.
-
-    ``deterministic``: equal sequences give equal outputs, so each is run once. ``new_tokens``: how much a sequence may
-    grow. ``copies``: rows of the tensor that a sequence takes. ``company``: which sequences may share a batch.
-    """
-
-    deterministic: bool
-    new_tokens: int
-    copies: int
-    company: Company
-
-    def empty(self) -> BatchOutputs:
-        """Return what a batch of no sequences gives."""
-
-    def run(self, batch: Batch) -> BatchOutputs:
-        """Run one batch; any exception is about this batch."""
 
 
 def forwarder_for(loaded: LoadedPipeline, context: TaskContext, *, seed: int) -> Forwarder:
     """Return the way that the task asks for, under the parameters of one run."""
-    if loaded.task.forward is Forward.GENERATE:
-        settings = settings_for(
-            context.parameters,
-            context.generation,
-            loaded.network.generation_config,
-            pad_token_id=loaded.tokenizer.pad_token_id,
-        )
-        prefix = context.parameters.get("prefix")
-        if prefix and not loaded.network.config.is_encoder_decoder:
-            special = bool(context.parameters.get("add_special_tokens"))
-            settings = settings.without_prefix(len(loaded.tokenizer.encode(prefix, add_special_tokens=special)))
-        return GenerateForwarder(loaded, settings, seed)
-    return LogitsForwarder(loaded)
+    settings = context.parameters
+    ways: Mapping[Forward, Callable[[], Forwarder]] = {
+        Forward.SEQUENCE_LOGITS: lambda: SequenceLogits(loaded),
+        Forward.TOKEN_LOGITS: lambda: TokenLogits(loaded),
+        Forward.SPAN_LOGITS: lambda: SpanLogits(loaded),
+        Forward.MASK_LOGITS: lambda: MaskLogits(loaded, top_k=settings["top_k"], target_ids=settings.get("target_ids")),
+        Forward.TABLE: lambda: TableLogits(loaded),
+        Forward.EMBEDDING: lambda: Embedding(loaded, pooling=settings["pooling"], normalize=settings["normalize"]),
+        Forward.GENERATE: lambda: _generation(loaded, context, seed),
+    }
+    return ways[loaded.task.forward]()
 
 
-class LogitsForwarder:
-    """One row of logits per sequence, as float32 whatever the network computes in."""
-
-    deterministic = True
-    new_tokens = 0
-    copies = 1
-
-    def __init__(self, loaded: LoadedPipeline) -> None:
-        self._loaded = loaded
-        self._accepts = frozenset(inspect.signature(loaded.network.forward).parameters)
-        self.company = _company_of(self._accepts)
-
-    def empty(self) -> BatchOutputs:
-        """Return no row of as many labels as the network has."""
-        return BatchOutputs(values={"logits": np.empty((0, self._loaded.network.config.num_labels), np.float32)})
-
-    def run(self, batch: Batch) -> BatchOutputs:
-        """Run one padded forward."""
-        # Positions are counted from the left, and a classifier on a decoder finds the last token by the mask.
-        inputs = padded(batch.columns, self._loaded.tokenizer, self._loaded.device, side="right")
-        inputs = {name: tensor for name, tensor in inputs.items() if name in self._accepts}
-        if "use_cache" in self._accepts:
-            inputs["use_cache"] = False  # a cache of a single pass is memory for nothing; the pipeline does the same
-        with torch.inference_mode():
-            logits = self._loaded.network(**inputs).logits
-        return BatchOutputs(values={"logits": logits.float().cpu().numpy()})
+def _generation(loaded: LoadedPipeline, context: TaskContext, seed: int) -> Forwarder:
+    settings = settings_for(
+        context.parameters,
+        context.generation,
+        loaded.network.generation_config,
+        pad_token_id=loaded.tokenizer.pad_token_id,
+    )
+    prefix = context.parameters.get("prefix")
+    if prefix and not loaded.network.config.is_encoder_decoder:
+        special = bool(context.parameters.get("add_special_tokens"))
+        settings = settings.without_prefix(len(loaded.tokenizer.encode(prefix, add_special_tokens=special)))
+    return GenerateForwarder(loaded, settings, seed)
 
 
 class GenerateForwarder:
@@ -134,9 +73,11 @@ class GenerateForwarder:
         self._decoder_only = not loaded.network.config.is_encoder_decoder
         self._texts_each = int(settings["num_return_sequences"])
         accepts = frozenset(inspect.signature(loaded.network.forward).parameters)
-        self.company = _company_of(accepts) if settings.company is Company.ANY else settings.company
+        company = settings.company_of(decoder_only=self._decoder_only)
+        self.company = company_of(accepts) if company is Company.ANY else company
         self.deterministic = not settings.samples
         self.new_tokens = settings.new_tokens
+        self.growth = self.new_tokens if self._decoder_only else 0
         self.copies = max(self._texts_each, int(settings["num_beams"]))
         # Beam sampling and the settings that run alone draw from torch's global generator, seeded for each sequence.
         self._draws = settings.samples and self.company is not Company.NONE
@@ -259,8 +200,3 @@ def _lengths(texts: Sequence[list[int]], end_tokens: frozenset[int], stopped: Ma
         end = next((place + 1 for place, token in enumerate(ids) if token in end_tokens), len(ids))
         lengths.append(min(end, (stopped or {}).get(row, end)))
     return lengths
-
-
-def _company_of(accepts: frozenset[str]) -> Company:
-    """A network that takes no mask would read the padding."""
-    return Company.ANY if "attention_mask" in accepts else Company.EQUAL_LENGTH

@@ -18,7 +18,7 @@ from airflow_provider_hfreg.inference.frameworks import torch
 
 
 def padded(
-    columns: Mapping[str, Sequence[Sequence[int]]],
+    columns: Mapping[str, Sequence[Sequence[Any]]],
     tokenizer: Any,
     device: torch.device,
     *,
@@ -51,7 +51,16 @@ def _mask(lengths: npt.NDArray[np.int64], side: Literal["left", "right"]) -> npt
     return mask
 
 
-def _rectangle(values: Sequence[Sequence[int]], mask: npt.NDArray[np.bool_], fill: int) -> npt.NDArray[np.int64]:
-    array = np.full(mask.shape, fill, dtype=np.int64)
-    array[mask] = np.fromiter(itertools.chain.from_iterable(values), np.int64, int(mask.sum()))
+def _rectangle(values: Sequence[Sequence[Any]], mask: npt.NDArray[np.bool_], fill: int) -> npt.NDArray[np.int64]:
+    """
+    Put the values of each sequence where the mask has its tokens; a token of a table has several.
+
+    >>> _rectangle([[[1, 2]], [[3, 4], [5, 6]]], _mask(np.array([1, 2]), "right"), 0).tolist()
+    [[[1, 2], [0, 0]], [[3, 4], [5, 6]]]
+    """
+    flat = itertools.chain.from_iterable(values)
+    several = isinstance(next((of_token for tokens in values for of_token in tokens), 0), list)
+    numbers = np.array(list(flat), np.int64) if several else np.fromiter(flat, np.int64, int(mask.sum()))
+    array = np.full((*mask.shape, *numbers.shape[1:]), fill, dtype=np.int64)
+    array[mask] = numbers
     return array

@@ -1,22 +1,28 @@
 """
 Texts to token ids: one call of the tokenizer's own batch encoding per window, without padding.
 
-Padding is the batches' matter, which are cut by the true lengths found here. Sequences with and without a second text
-are two calls, because a tokenizer takes pairs for all or for none, and "no pair" is not "an empty pair".
+Padding is the batches' matter, which are cut by the true lengths found here. Texts with and without a second text are
+two calls, because a tokenizer takes pairs for all or for none, and "no pair" is not "an empty pair".
+
+A tokenizer fails as a whole where it cannot encode one text (a question that fills the window of its context). Such a
+call is bisected, and the texts at fault are told; whether the tokenizer works at all is tried first, on the shortest
+text there is.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from airflow_provider_hfreg.pipelines.base import IntArray
+from airflow_provider_hfreg.errors import InferenceError
+from airflow_provider_hfreg.pipelines.base import IntArray, TokenFact
+from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 _UNBOUNDED = 10**9  # tokenizers without a limit say 10**30
 
@@ -24,19 +30,25 @@ _UNBOUNDED = 10**9  # tokenizers without a limit say 10**30
 @dataclass(frozen=True)
 class Encoded:
     """
-    Token ids of many sequences.
+    Token ids of many texts, each one sequence or, where the call asked for what overflows, several.
 
     :param columns: ``input_ids`` and the tokenizer's other model inputs, one list per sequence, unpadded; no mask.
     :param lengths: int64 [sequences], tokens of each.
     :param truncated: bool [sequences], whether the text was cut.
+    :param text: int64 [sequences], ascending: the text of each.
+    :param facts: about the tokens, what was asked and is known.
+    :param failed: texts that have no sequence, and why.
     """
 
-    columns: Mapping[str, Sequence[Sequence[int]]]
+    columns: Mapping[str, Sequence[Any]]
     lengths: IntArray
     truncated: npt.NDArray[np.bool_]
+    text: IntArray
+    facts: Mapping[TokenFact, Ragged] = field(default_factory=dict)
+    failed: Mapping[int, str] = field(default_factory=dict)
 
     def keep_last(self, kept: IntArray) -> Encoded:
-        """Return the sequences without their beginnings: the last ``kept`` tokens of each."""
+        """Return the sequences without their beginnings: the last ``kept`` tokens of each. Facts are not kept."""
         cut = kept < self.lengths
         if not cut.any():
             return self
@@ -45,7 +57,7 @@ class Encoded:
             name: [ids[start:] for ids, start in zip(values, starts, strict=True)]
             for name, values in self.columns.items()
         }
-        return Encoded(columns, kept, self.truncated | cut)
+        return replace(self, columns=columns, lengths=kept, truncated=self.truncated | cut, facts={})
 
 
 def encode(
@@ -55,25 +67,29 @@ def encode(
     encoding: Mapping[str, Any],
     *,
     limit: int | None,
+    facts: frozenset[TokenFact] = frozenset(),
 ) -> Encoded:
     """
-    Encode sequences in their order.
+    Encode texts in their order.
 
     :param encoding: the task's keyword arguments for the tokenizer.
     :param limit: tokens that the model can read, used where ``truncation`` is asked for without ``max_length``.
+    :raises InferenceError: the tokenizer cannot encode any text with these arguments.
     """
     arguments = {name: value for name, value in encoding.items() if name not in ("padding", "return_tensors")}
     if arguments.get("truncation") and arguments.get("max_length") is None and limit is not None:
         arguments["max_length"] = limit
+    call = _Call(tokenizer, arguments, facts)
     texts = text.to_pylist()
+    every = np.arange(len(texts), dtype=np.int64)
     if text_pair is None or text_pair.null_count == len(texts):
-        return _encode_alike(tokenizer, texts, None, arguments)
+        return call.encode(texts, None)
     pairs = text_pair.to_pylist()
-    single = [index for index, pair in enumerate(pairs) if pair is None]
-    paired = [index for index, pair in enumerate(pairs) if pair is not None]
-    return _interleaved(
-        (single, _encode_alike(tokenizer, [texts[index] for index in single], None, arguments)),
-        (paired, _encode_alike(tokenizer, [texts[index] for index in paired], [pairs[i] for i in paired], arguments)),
+    without = text_pair.is_null().to_numpy(zero_copy_only=False)
+    single, paired = every[without], every[~without]
+    return _joined(
+        (single, call.encode([texts[place] for place in single], None)),
+        (paired, call.encode([texts[place] for place in paired], [pairs[place] for place in paired])),
     )
 
 
@@ -87,43 +103,139 @@ def token_limit(tokenizer: Any, positions: int | None) -> int | None:
     return min(limits, default=None)
 
 
-def _encode_alike(tokenizer: Any, texts: list[str], pairs: list[str] | None, arguments: Mapping[str, Any]) -> Encoded:
-    if not texts:
-        return Encoded({"input_ids": []}, np.empty(0, np.int64), np.empty(0, np.bool_))
-    encoding = tokenizer(texts, pairs, padding=False, return_attention_mask=False, **arguments)
-    columns = {name: encoding[name] for name in encoding if name in {"input_ids", *tokenizer.model_input_names}}
-    return Encoded(
-        columns,
-        np.fromiter((len(ids) for ids in columns["input_ids"]), np.int64, len(texts)),
-        np.array(_truncated(tokenizer, encoding, texts, pairs, arguments), np.bool_),
-    )
+@dataclass(frozen=True)
+class _Call:
+    """A tokenizer and how it is called."""
+
+    tokenizer: Any
+    arguments: Mapping[str, Any]
+    facts: frozenset[TokenFact]
+
+    def encode(self, texts: list[str], pairs: list[str] | None, *, proven: bool = False) -> Encoded:
+        """Encode texts that all have a second one, or none; half of them at a time where it fails."""
+        if not texts:
+            return _nothing()
+        try:
+            return self._encode(texts, pairs)
+        except BaseException as error:  # what is caught, _is_about_texts says
+            if not _is_about_texts(error):
+                raise
+            message = f"{type(error).__name__}: {error}"
+        if not proven:
+            self._prove(paired=pairs is not None)
+        if len(texts) == 1:
+            return _nothing(failed={0: message})
+        every, middle = np.arange(len(texts)), len(texts) // 2
+        first, second = slice(None, middle), slice(middle, None)
+        return _joined(
+            (every[first], self.encode(texts[first], pairs and pairs[first], proven=True)),
+            (every[second], self.encode(texts[second], pairs and pairs[second], proven=True)),
+        )
+
+    def _encode(self, texts: list[str], pairs: list[str] | None) -> Encoded:
+        encoding = self.tokenizer(texts, pairs, padding=False, return_attention_mask=False, **self._all_arguments())
+        columns = {
+            name: encoding[name] for name in encoding if name in {"input_ids", *self.tokenizer.model_input_names}
+        }
+        source = encoding.get("overflow_to_sample_mapping")
+        count = len(columns["input_ids"])
+        truncated = [False] * count if source is not None else self._truncated(encoding, texts, pairs)
+        return Encoded(
+            columns,
+            np.fromiter((len(ids) for ids in columns["input_ids"]), np.int64, count),
+            np.array(truncated, np.bool_),
+            np.arange(count, dtype=np.int64) if source is None else np.array(source, np.int64),
+            facts=_facts(encoding, self.facts),
+        )
+
+    def _all_arguments(self) -> dict[str, Any]:
+        asked = {}
+        if TokenFact.SPECIAL in self.facts:
+            asked["return_special_tokens_mask"] = True
+        if TokenFact.CHARACTERS in self.facts and _is_fast(self.tokenizer):
+            asked["return_offsets_mapping"] = True
+        return {**self.arguments, **asked}
+
+    def _truncated(self, encoding: Any, texts: list[str], pairs: list[str] | None) -> list[bool]:
+        longest = self.arguments.get("max_length")
+        if not self.arguments.get("truncation") or longest is None:
+            return [False] * len(texts)
+        full = [len(ids) >= longest for ids in encoding["input_ids"]]
+        if _is_fast(self.tokenizer):
+            return [bool(cut and encoding.encodings[index].overflowing) for index, cut in enumerate(full)]
+        # A slow tokenizer tells nothing about what it cut: those of full length are encoded once more, whole.
+        whole = {**self.arguments, "truncation": False, "max_length": None}
+        seconds = itertools.repeat(None) if pairs is None else pairs
+        return [
+            cut and len(self.tokenizer(text, pair, **whole)["input_ids"]) > longest
+            for cut, text, pair in zip(full, texts, seconds, strict=False)
+        ]
+
+    def _prove(self, *, paired: bool) -> None:
+        try:
+            self._encode(["a"], ["a"] if paired else None)
+        except BaseException as error:
+            if not _is_about_texts(error):
+                raise
+            raise InferenceError(
+                f"The tokenizer cannot encode even the shortest text with {self.arguments}: "
+                f"{type(error).__name__}: {error}. No row is at fault."
+            ) from error
 
 
-def _truncated(
-    tokenizer: Any, encoding: Any, texts: list[str], pairs: list[str] | None, arguments: Mapping[str, Any]
-) -> list[bool]:
-    longest = arguments.get("max_length")
-    if not arguments.get("truncation") or longest is None:
-        return [False] * len(texts)
-    full = [len(ids) >= longest for ids in encoding["input_ids"]]
-    if getattr(tokenizer, "is_fast", False):
-        return [bool(cut and encoding.encodings[index].overflowing) for index, cut in enumerate(full)]
-    # A slow tokenizer tells nothing about what it cut: those of full length are encoded once more, whole.
-    whole = {**arguments, "truncation": False, "max_length": None}
-    seconds = itertools.repeat(None) if pairs is None else pairs
-    return [
-        cut and len(tokenizer(text, pair, **whole)["input_ids"]) > longest
-        for cut, text, pair in zip(full, texts, seconds, strict=False)
-    ]
+def _is_fast(tokenizer: Any) -> bool:
+    return bool(getattr(tokenizer, "is_fast", False))
 
 
-def _interleaved(*parts: tuple[list[int], Encoded]) -> Encoded:
-    """Put the sequences of two calls back into one order; both gave the same inputs, being of one tokenizer."""
-    order = np.argsort(np.concatenate([np.array(indices, np.int64) for indices, _ in parts]))
-    present = [encoded for indices, encoded in parts if indices]
-    columns = {name: [ids for encoded in present for ids in encoded.columns[name]] for name in present[0].columns}
+def _is_about_texts(error: BaseException) -> bool:
+    """Tell a failure of the tokenizer; a panic of its Rust part is no Exception, as interrupts are none."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
+def _facts(encoding: Any, asked: frozenset[TokenFact]) -> dict[TokenFact, Ragged]:
+    """Return what was asked about the tokens and the tokenizer knows."""
+    lists: Mapping[TokenFact, Callable[[], Any]] = {
+        TokenFact.SPECIAL: lambda: encoding.get("special_tokens_mask"),
+        TokenFact.CHARACTERS: lambda: encoding.get("offset_mapping"),
+        TokenFact.WORD: lambda: encoding.encodings and [each.word_ids for each in encoding.encodings],
+        TokenFact.TEXT: lambda: encoding.encodings and [each.sequence_ids for each in encoding.encodings],
+        TokenFact.TYPES: lambda: encoding.get("token_type_ids"),
+    }
+    found = {fact: lists[fact]() for fact in asked}
+    return {fact: _flat(fact, values) for fact, values in found.items() if values is not None}
+
+
+def _flat(fact: TokenFact, lists: Sequence[Sequence[Any]]) -> Ragged:
+    values = itertools.chain.from_iterable(lists)
+    lengths = [len(of_sequence) for of_sequence in lists]
+    if fact is TokenFact.CHARACTERS:
+        flat = np.fromiter(itertools.chain.from_iterable(values), np.int64, 2 * sum(lengths)).reshape(-1, 2)
+        return Ragged.of(lengths, flat)
+    if fact in (TokenFact.WORD, TokenFact.TEXT):
+        return Ragged.of(lengths, np.fromiter((-1 if value is None else value for value in values), np.int64))
+    return Ragged.of(lengths, np.array(list(values), np.bool_ if fact is TokenFact.SPECIAL else np.int64))
+
+
+def _nothing(failed: Mapping[int, str] | None = None) -> Encoded:
+    none = np.empty(0, np.int64)
+    return Encoded({"input_ids": []}, none, np.empty(0, np.bool_), none, failed=failed or {})
+
+
+def _joined(*parts: tuple[IntArray, Encoded]) -> Encoded:
+    """Put what several calls gave into the texts' order; all gave the same inputs and facts, being of one tokenizer."""
+    failed = {int(texts[text]): message for texts, encoded in parts for text, message in encoded.failed.items()}
+    present = [(texts, encoded) for texts, encoded in parts if len(encoded.lengths)]
+    if not present:
+        return _nothing(failed)
+    text = np.concatenate([texts[encoded.text] for texts, encoded in present])
+    order = np.argsort(text, kind="stable")
+    encodeds = [encoded for _, encoded in present]
+    columns = {name: [ids for encoded in encodeds for ids in encoded.columns[name]] for name in encodeds[0].columns}
     return Encoded(
         {name: [values[index] for index in order] for name, values in columns.items()},
-        np.concatenate([encoded.lengths for encoded in present])[order],
-        np.concatenate([encoded.truncated for encoded in present])[order],
+        np.concatenate([encoded.lengths for encoded in encodeds])[order],
+        np.concatenate([encoded.truncated for encoded in encodeds])[order],
+        text[order],
+        {fact: Ragged.joined(encoded.facts[fact] for encoded in encodeds).take(order) for fact in encodeds[0].facts},
+        failed,
     )

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from airflow_provider_hfreg.pipelines.ragged import Ragged
 from airflow_provider_hfreg.signatures.rows import RowError
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
@@ -41,7 +42,27 @@ class Forward(Enum):
     """What the engine runs on the encoded sequences, and what it hands to ``postprocess``."""
 
     SEQUENCE_LOGITS = "sequence_logits"  # values["logits"]: float32 [sequences, labels]
+    TOKEN_LOGITS = "token_logits"  # noqa: S105  no password, but ragged["logits"]: float32 [tokens, labels]
+    SPAN_LOGITS = "span_logits"  # ragged["start"], ragged["end"]: float32 [tokens]
+    # ragged["score"]: float32 [masks, k], ragged["token"]: int64 [masks, k], best first, for each mask token of the
+    # sequence; k is ``top_k``, among ``target_ids`` where there are some.
+    MASK_LOGITS = "mask_logits"
+    # The second text is a table, {column: [texts]} in JSON. ragged["logits"]: float32 [tokens]; values["aggregation"]:
+    # float32 [sequences, aggregators], which a network without that head does not give.
+    TABLE = "table"
+    EMBEDDING = "embedding"  # values["embedding"]: float32 [sequences, size], by ``pooling`` and ``normalize``
     GENERATE = "generate"  # generated: per sequence, ``num_return_sequences`` lists of new token ids
+
+
+class TokenFact(Enum):
+    """What a task may ask the tokenizer about each token, special ones included."""
+
+    SPECIAL = "special"  # bool [tokens]: put there by the tokenizer
+    TYPES = "types"  # int64 [tokens, …]: ``token_type_ids``, which in a table tell row and column
+    # The following are known to fast tokenizers alone; others leave them out.
+    CHARACTERS = "characters"  # int64 [tokens, 2]: first character in its text and the one after the last
+    WORD = "word"  # int64 [tokens]: number of its word in its text, -1 for none
+    TEXT = "text"  # int64 [tokens]: 0 of the first text, 1 of the second, -1 of neither
 
 
 class PromptCut(Enum):
@@ -79,11 +100,15 @@ class Sequences:
     """
     Model inputs before tokenisation.
 
+    A text longer than a model reads may become several sequences, where ``encoding`` says so
+    (``return_overflowing_tokens``, with a ``stride``); they come back next to each other, under the row of the text.
+
     :param row: int64 [sequences], ascending: the position, in the window given to ``preprocess``, of each one's row.
     :param text: string [sequences].
     :param text_pair: string [sequences], null where the sequence has no second text; None where none has.
     :param encoding: keyword arguments for the tokenizer (``truncation``, ``max_length``, ``add_special_tokens`` …);
         ``truncation`` without ``max_length`` means: to what the model can read.
+    :param facts: what :class:`Outputs` shall tell about the tokens.
     :param prompt_cut: for ``Forward.GENERATE``.
     :param generation: for ``Forward.GENERATE``: settings that follow from the parameters and the tokenizer together
         (the first token of a translation says its language); they go before all others.
@@ -94,6 +119,7 @@ class Sequences:
     text: pa.StringArray
     text_pair: pa.StringArray | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
+    facts: frozenset[TokenFact] = frozenset()
     prompt_cut: PromptCut = PromptCut.NEVER
     generation: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[RowError, ...] = ()
@@ -106,12 +132,16 @@ class Outputs:
 
     :param row: int64 [sequences], as in :class:`Sequences`.
     :param values: stacked arrays, first axis the sequences; which ones, :class:`Forward` says.
+    :param ragged: what differs in length between sequences; which ones, :class:`Forward` says.
+    :param facts: what the task asked about the tokens, as far as the tokenizer knows it.
     :param generated: for ``Forward.GENERATE``: per sequence, a list of token-id lists (without the prompt).
     :param input_ids: per sequence, its token ids as the model saw them, without padding; for tasks that decode them.
     """
 
     row: IntArray
     values: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    ragged: Mapping[str, Ragged] = field(default_factory=dict)
+    facts: Mapping[TokenFact, Ragged] = field(default_factory=dict)
     generated: Sequence[Sequence[Sequence[int]]] = ()
     input_ids: Sequence[Sequence[int]] = ()
 
@@ -141,6 +171,8 @@ class PipelineTask(ABC):
     :cvar heads: how the names of the classes end that ``auto_class`` builds.
     :cvar optional_inputs: columns that a table may lack, and that may be null.
     :cvar arguments: what the pipeline's factory takes for this task beyond the model and where it runs.
+    :cvar last_family: of transformers, the last one with this pipeline, None where the newest has it; the task runs as
+        there, whatever is installed.
     :cvar generation_defaults: generation settings that the families add where neither the user nor the model's own
         ``generation_config.json`` says otherwise.
     """
@@ -152,6 +184,7 @@ class PipelineTask(ABC):
     forward: ClassVar[Forward]
     optional_inputs: ClassVar[frozenset[str]] = frozenset()
     arguments: ClassVar[frozenset[str]] = frozenset()
+    last_family: ClassVar[str | None] = None
     generation_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -160,7 +193,11 @@ class PipelineTask(ABC):
         if missing:
             raise TypeError(f"{cls.__name__} must define {', '.join(missing)}")
 
-    def auto_class_of(self, config: Mapping[str, Any]) -> str:  # noqa: ARG002  most tasks have one
+    def name_under(self, name: str, config: Mapping[str, Any]) -> str:  # noqa: ARG002  most tasks keep their names
+        """Return the name under which a model of this configuration runs what the user called ``name``."""
+        return name
+
+    def auto_class_of(self, config: Mapping[str, Any]) -> str:  # noqa: ARG002  as above
         """Return the transformers class that builds a model of this configuration."""
         return self.auto_class
 

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_hfreg.errors import InferenceError
 from airflow_provider_hfreg.inference.padding import padded
 from airflow_provider_hfreg.inference.tokenization import encode, token_limit
+from airflow_provider_hfreg.pipelines.base import TokenFact
 
 texts = st.text(max_size=30)
 
@@ -74,6 +76,40 @@ def test_a_prompt_keeps_its_end(tokenizer):
 
     assert cut.columns["input_ids"] == [encoded.columns["input_ids"][0][-2:], encoded.columns["input_ids"][1]]
     assert cut.truncated.tolist() == [True, False]
+
+
+WINDOWS = {"truncation": "only_second", "max_length": 16, "stride": 3, "return_overflowing_tokens": True}
+
+
+def test_a_long_text_becomes_several_sequences_next_to_each_other(tokenizer):
+    questions, contexts = ["good?", "bad?", "good?"], ["it", "the film was good and the music better", "a dull plot"]
+
+    encoded = encode(tokenizer, strings(questions), strings(contexts), WINDOWS, limit=None, facts=frozenset(TokenFact))
+
+    alone = [tokenizer(question, context, **WINDOWS) for question, context in zip(questions, contexts, strict=True)]
+    assert encoded.columns["input_ids"] == [ids for each in alone for ids in each["input_ids"]]
+    assert encoded.text.tolist() == [text for text, each in enumerate(alone) for _ in each["input_ids"]]
+    assert max(np.bincount(encoded.text)) > 1
+    assert not encoded.truncated.any()
+    words = [-1 if word is None else word for each in alone for one in each.encodings for word in one.word_ids]
+    assert encoded.facts[TokenFact.WORD].values.tolist() == words
+    assert encoded.facts[TokenFact.CHARACTERS].lengths.tolist() == encoded.lengths.tolist()
+
+
+def test_a_text_that_cannot_be_encoded_fails_alone(tokenizer):
+    questions = ["good?", "the film was good and the music better than anything", None, "bad?"]
+    contexts = ["the film was good and the music better"] * 3 + [None]
+
+    encoded = encode(tokenizer, strings(questions).fill_null("a"), strings(contexts), WINDOWS, limit=None)
+
+    assert list(encoded.failed) == [1]
+    assert "too short" in encoded.failed[1]
+    assert sorted(set(encoded.text.tolist())) == [0, 2, 3]
+
+
+def test_a_tokenizer_that_cannot_work_at_all_blames_no_text(tokenizer):
+    with pytest.raises(InferenceError, match="even the shortest text"):
+        encode(tokenizer, strings(["good", "bad"]), None, {"truncation": True, "max_length": 4, "stride": 9}, limit=None)
 
 
 @pytest.mark.parametrize(("says", "positions", "limit"), [(64, 32, 32), (10**30, 512, 512), (10**30, None, None)])

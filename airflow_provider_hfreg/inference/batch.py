@@ -1,0 +1,72 @@
+"""
+What goes into one pass through the network and what comes out, and the face of whatever runs it.
+
+Each way of :class:`~airflow_provider_hfreg.pipelines.base.Forward` is one class with the small face of
+:class:`Forwarder`, so that the engine batches, isolates and retries without knowing what it runs, and another runtime
+can stand in for torch later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from airflow_provider_hfreg.inference.generation_settings import Company
+from airflow_provider_hfreg.pipelines.ragged import Ragged
+
+TokenIds = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """
+    Sequences that run together.
+
+    :param columns: the tokenizer's model inputs, one unpadded list per sequence.
+    :param streams: per sequence, the position of its row in the run's whole input and which of the row's sequences it
+        is: what its random numbers depend on.
+    """
+
+    columns: Mapping[str, TokenIds]
+    streams: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class BatchOutputs:
+    """What one batch gave, first axis its sequences; see :class:`~airflow_provider_hfreg.pipelines.base.Outputs`."""
+
+    values: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    ragged: Mapping[str, Ragged] = field(default_factory=dict)
+    generated: Sequence[TokenIds] = ()
+
+
+class Forwarder(Protocol):
+    """
+    One way to run a batch.
+
+    ``deterministic``: equal sequences give equal outputs, so each is run once. ``new_tokens``: how much a sequence may
+    grow. ``copies``: rows of the tensor that a sequence takes. ``company``: which sequences may share a batch.
+    """
+
+    deterministic: bool
+    new_tokens: int
+    copies: int
+    company: Company
+
+    def empty(self) -> BatchOutputs:
+        """Return what a batch of no sequences gives."""
+
+    def run(self, batch: Batch) -> BatchOutputs:
+        """Run one batch; any exception is about this batch."""
+
+
+def company_of(accepts: frozenset[str]) -> Company:
+    """
+    Return which sequences may share a batch: a network that takes no mask would read the padding.
+
+    :param accepts: names of the network's arguments.
+    """
+    return Company.ANY if "attention_mask" in accepts else Company.EQUAL_LENGTH
