@@ -1,0 +1,125 @@
+"""
+What the README shows is run here: its Python in order, in a folder as ``make demo`` leaves it; its shell line by line.
+
+A ``text`` block under a ``python`` block is what that prints, to the letter. A ``console`` block is a real run's,
+of which only the shape can be checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import re
+import shlex
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    code: str
+    line: int
+
+
+def blocks(page):
+    text = page.read_text()
+    return [Block(found[1], found[2], text.count("\n", 0, found.start()) + 2) for found in _BLOCK.finditer(text)]
+
+
+def shell_lines():
+    return [line for block in blocks(README) if block.language == "bash" for line in block.code.splitlines()]
+
+
+@pytest.fixture
+def after_the_demo(tmp_path, monkeypatch):
+    """The folder that ``make demo`` was run in, with another model under the same name and alias."""
+    from airflow_provider_hfreg.registry import Registry
+    from airflow_provider_hfreg.testing.models import text_classifier
+
+    registry = Registry((tmp_path / ".demo" / "registry").as_uri())
+    model = text_classifier(tmp_path / "model", labels=("NEGATIVE", "POSITIVE"))
+    version = registry.log_folder(
+        model, model_name="sentiment", task="text-classification", pipeline_kwargs={"truncation": True}
+    )
+    registry.get_model("sentiment").set_alias("champion", version.version_name)
+    monkeypatch.setenv("HFREG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_python_of_the_readme_runs_and_prints_what_it_says(after_the_demo):
+    namespace = {"__name__": "readme"}
+    printed = ""
+    for block in blocks(README):
+        if block.language == "python":
+            # Padded, so that a traceback names the README's own line.
+            code = compile("\n" * (block.line - 1) + block.code, str(README), "exec")
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(code, namespace)
+            printed = out.getvalue()
+        elif block.language == "text":
+            assert printed == block.code, f"{README}:{block.line}"
+
+
+def test_every_block_of_the_readme_is_of_a_kind_that_is_looked_at():
+    assert {block.language for block in blocks(README)} <= {"python", "text", "bash", "console"}
+
+
+def test_every_make_target_that_is_named_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"`?\bmake ([a-z][a-z-]+)(?=[ `\n])", "\n".join([README.read_text(), *shell_lines()])))
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_every_extra_and_every_file_that_pip_is_given_exists():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for words in (shlex.split(line) for line in shell_lines() if line.startswith("pip ")):
+        for extra in re.findall(r"\[(\w+)\]", " ".join(words)):
+            assert extra in extras
+        for option, value in itertools.pairwise(words):
+            assert option != "--constraint" or (ROOT / value).is_file()
+
+
+def test_the_connection_of_the_readme_is_one(monkeypatch):
+    from airflow_provider_hfreg.hooks.hfreg import HFRegistryHook
+
+    [line] = [line for line in shell_lines() if line.startswith("export ")]
+    name, _, value = shlex.split(line)[1].partition("=")
+    assert json.loads(value)["conn_type"] == "hfreg"
+    monkeypatch.setenv(name, value)
+    assert HFRegistryHook().url == json.loads(value)["host"]
+
+
+def test_the_report_of_the_readme_has_the_lines_that_a_report_has(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "example_dags")
+    from sentiment_report import describe
+
+    run = dict.fromkeys(("rows_in", "rows_ok", "rows_quarantined", "rows_truncated", "rows_per_s"), 0)
+    run |= dict.fromkeys(("model_name", "version_name", "content_digest", "batch_run_id", "output"), "x")
+    run |= {"status": "already_completed", "errors_url": None}
+    results = pa.table({"split": ["held_out"], "label": ["A"], "predicted_label": ["A"]})
+    names = [line.split("  ")[0] if line[0] != " " else line.split()[0] for line in describe(run, results).splitlines()]
+    shown = [block.code for block in blocks(README) if block.language == "console" and "The run came to" in block.code]
+    assert shown
+    for report in shown:
+        lines = [line.strip() for line in report[report.index("The run came to") :].splitlines()]
+        assert [name for name in names if not any(line.startswith(f"{name} ") for line in lines)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_somewhere(page):
+    for target in _LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page}: {target}"
