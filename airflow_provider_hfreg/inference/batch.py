@@ -47,12 +47,14 @@ class Forwarder(Protocol):
     """
     One way to run a batch.
 
-    ``deterministic``: equal sequences give equal outputs, so each is run once. ``new_tokens``: how much a sequence may
-    grow. ``copies``: rows of the tensor that a sequence takes. ``company``: which sequences may share a batch.
+    ``deterministic``: equal sequences give equal outputs, so each is run once. ``new_tokens``: how many tokens a
+    sequence may bring. ``growth``: those among them that follow in its own positions, none where a decoder of its own
+    writes them. ``copies``: rows of the tensor that a sequence takes. ``company``: which sequences may share a batch.
     """
 
     deterministic: bool
     new_tokens: int
+    growth: int
     copies: int
     company: Company
 

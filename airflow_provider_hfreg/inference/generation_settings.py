@@ -61,15 +61,15 @@ _BLIND_TO_PADDING = frozenset(
         "transformers_version",
     }
 )
-# Settings that look at tokens or total lengths: padding would change what they see, other rows would not.
-_SEE_PADDING = frozenset(
+# Settings that look at the text that was read: padding would change what they see, other rows would not.
+_SEE_WHAT_WAS_READ = frozenset({"encoder_repetition_penalty", "encoder_no_repeat_ngram_size"})
+# As above, at what is written or at total lengths: padded where the text goes on from its prompt.
+_SEE_PADDING = _SEE_WHAT_WAS_READ | frozenset(
     {
         "max_length",
         "min_length",
         "repetition_penalty",
         "no_repeat_ngram_size",
-        "encoder_repetition_penalty",
-        "encoder_no_repeat_ngram_size",
         "exponential_decay_length_penalty",
         "bad_words_ids",
         "sequence_bias",
@@ -114,22 +114,27 @@ class GenerationSettings:
         """Whether tokens are drawn, so that the text depends on the seed."""
         return bool(self["do_sample"])
 
-    @property
-    def company(self) -> Company:
+    def company_of(self, *, decoder_only: bool) -> Company:
         """
-        Who may share a batch. A setting that is not known here runs alone: slow, and never wrong.
+        Tell who may share a batch. A setting that is not known here runs alone: slow, and never wrong.
 
-        >>> GenerationSettings({"max_new_tokens": 5}, {}).company
+        >>> GenerationSettings({"max_new_tokens": 5}, {}).company_of(decoder_only=True)
         <Company.ANY: 'any'>
-        >>> GenerationSettings({"max_new_tokens": 5, "repetition_penalty": 1.1}, {}).company
+        >>> GenerationSettings({"max_new_tokens": 5, "repetition_penalty": 1.1}, {}).company_of(decoder_only=True)
         <Company.EQUAL_LENGTH: 'equal_length'>
-        >>> GenerationSettings({"max_new_tokens": 5, "do_sample": True, "num_beams": 2}, {}).company
+        >>> GenerationSettings({"max_new_tokens": 5, "repetition_penalty": 1.1}, {}).company_of(decoder_only=False)
+        <Company.ANY: 'any'>
+        >>> GenerationSettings({"do_sample": True, "num_beams": 2}, {}).company_of(decoder_only=True)
         <Company.NONE: 'none'>
+
+        :param decoder_only: the text goes on from its prompt, and padding stands before both.
         """
         names = {name for name in {**self.model, **self.given} if self[name] is not None and self._acts(name)}
         if names - _BLIND_TO_PADDING - _SEE_PADDING or (self.searches and (self.samples or self["stop_strings"])):
             return Company.NONE
-        return Company.EQUAL_LENGTH if names & _SEE_PADDING or self["max_new_tokens"] is None else Company.ANY
+        if decoder_only:
+            return Company.EQUAL_LENGTH if names & _SEE_PADDING or self["max_new_tokens"] is None else Company.ANY
+        return Company.EQUAL_LENGTH if names & _SEE_WHAT_WAS_READ else Company.ANY
 
     @property
     def searches(self) -> bool:

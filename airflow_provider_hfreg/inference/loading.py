@@ -9,6 +9,8 @@ random and only warn), and what does not fit into memory is refused before a byt
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from airflow_provider_hfreg.inference.devices import (
 )
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
-from airflow_provider_hfreg.inference.portable import load_tokenizer
+from airflow_provider_hfreg.inference.portable import load_tokenizer, portable_model_config
 from airflow_provider_hfreg.inference.tokenization import token_limit
 from airflow_provider_hfreg.pipelines.base import PipelineTask, TaskContext
 from airflow_provider_hfreg.pipelines.catalog import get_task
@@ -66,14 +68,29 @@ def load_pipeline(
     :raises UnsafeModelError: the model brings Python files and nobody consented.
     :raises ModelLoadError: transformers cannot build it.
     """
-    task = get_task(spec.task)
-    network, tokenizer, chosen = _load(folder, spec, task, device, trust_remote_code=trust_remote_code)
+    network, tokenizer, chosen = _load(folder, spec, get_task(spec.task), device, trust_remote_code=trust_remote_code)
+    return loaded_from(network, tokenizer, spec, device=chosen)
+
+
+def loaded_from(network: Any, tokenizer: Any, spec: PipelineSpec, *, device: torch.device) -> LoadedPipeline:
+    """
+    Return a model that is in memory already, ready to run.
+
+    :param network: in evaluation mode, on ``device``.
+    """
     _give_pad_token(network, tokenizer)
     torch.set_num_threads(min(torch.get_num_threads(), core_count()))  # a container's quota is not torch's default
-    config = network.config.to_dict()
-    context = TaskContext(tokenizer, config, spec.parameters, spec.generation, spec.transformers_version)
-    limit = token_limit(tokenizer, _positions(network))
-    return LoadedPipeline(task, spec, network, tokenizer, chosen, limit, context)
+    positions = _positions(network)
+    context = TaskContext(
+        tokenizer,
+        network.config.to_dict(),
+        spec.parameters,
+        spec.generation,
+        spec.transformers_version,
+        positions,
+    )
+    limit = token_limit(tokenizer, positions)
+    return LoadedPipeline(get_task(spec.task), spec, network, tokenizer, device, limit, context)
 
 
 def to_transformers(
@@ -87,10 +104,12 @@ def to_transformers(
 
     :raises ModelLoadError: also where the installed transformers has no pipeline for the task.
     """
-    task = get_task(spec.task)
-    network, tokenizer, chosen = _load(folder, spec, task, device, trust_remote_code=trust_remote_code)
+    network, tokenizer, chosen = _load(folder, spec, get_task(spec.task), device, trust_remote_code=trust_remote_code)
+    task_settings = getattr(network.config, "task_specific_params", None)
 
     def build(**settings: Any) -> Any:
+        if task_settings is not None:  # 4.57 takes the prefix out of the configuration that it is given
+            network.config.task_specific_params = copy.deepcopy(task_settings)
         return transformers.pipeline(
             spec.task, model=network, tokenizer=tokenizer, device=chosen, **{**spec.parameters, **settings}
         )
@@ -115,8 +134,10 @@ def _load(
         check_memory(required_bytes(spec), free_memory_bytes(place), device=place)
     local = {"local_files_only": True, "trust_remote_code": trust_remote_code and spec.remote_code}
     with _as_load_error(folder, spec), quiet():
-        network, report = getattr(transformers, task.auto_class).from_pretrained(
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        network, report = getattr(transformers, task.auto_class_of(config)).from_pretrained(
             folder,
+            **(portable_model_config(config) if transformers.__version__.startswith("4.") else {}),
             dtype=getattr(torch, spec.dtype) if spec.dtype else "auto",
             attn_implementation=_attention(spec, chosen),
             output_loading_info=True,
@@ -161,6 +182,8 @@ def _positions(network: Any) -> int | None:
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or not getattr(config, "position_biased_input", True):
         return None
+    if config.is_encoder_decoder and any(hasattr(module, "make_weights") for module in network.modules()):
+        return None  # M2M100's table grows with the text
     embeddings = getattr(getattr(network, "base_model", network), "embeddings", None)
     padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
     return positions if padding is None else positions - padding - 1

@@ -9,6 +9,7 @@ Packaging the same pipeline twice gives the same bytes, so that its digest names
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -18,7 +19,8 @@ from airflow_provider_hfreg.errors import UnsafeModelError, UnsupportedPipelineE
 from airflow_provider_hfreg.inference.frameworks import transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.loading import quiet
-from airflow_provider_hfreg.inference.portable import save_tokenizer
+from airflow_provider_hfreg.inference.portable import portable_model_config, save_tokenizer
+from airflow_provider_hfreg.inference.stand_in import StandInPipeline
 from airflow_provider_hfreg.pipelines.arguments import plain_arguments
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import get_task
@@ -34,7 +36,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
     """
     Write ``pipe`` into ``folder`` and describe it.
 
-    :param pipe: a ``transformers.Pipeline`` with its weights in memory.
+    :param pipe: a ``transformers.Pipeline`` with its weights in memory, or the stand-in for one.
     :param folder: an empty folder.
     :raises UnsupportedPipelineError: something that a registry cannot hold: weights that are not there, adapters not
         merged, ``return_tensors``, an argument that is no plain value.
@@ -48,6 +50,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
     with quiet():
         pipe.model.save_pretrained(folder, max_shard_size=_SHARD_SIZE)
     save_tokenizer(pipe.tokenizer, folder)
+    _restore_model_config(pipe, folder)
     _scrub(folder)
     config, weights = pipe.model.config, describe_weights(folder)
     return PipelineSpec(
@@ -66,7 +69,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
 
 
 def _check_self_contained(pipe: Any) -> None:
-    if not isinstance(pipe, transformers.Pipeline):
+    if not isinstance(pipe, transformers.Pipeline | StandInPipeline):
         raise UnsupportedPipelineError(
             f"A {type(pipe).__name__} holds no weights that could be logged: what is logged must run without the hub. "
             "Build the pipeline, pipe = transformers.pipeline(task, model=…), and log pipe; a folder or a hub id is "
@@ -88,10 +91,25 @@ def _check_self_contained(pipe: Any) -> None:
 
 
 def _parameters(pipe: Any, task: PipelineTask) -> tuple[dict[str, Any], dict[str, Any]]:
+    if isinstance(pipe, StandInPipeline):
+        return dict(sorted(pipe.parameters.items())), dict(sorted(pipe.generation.items()))
     steps = (pipe._preprocess_params, pipe._forward_params, pipe._postprocess_params)  # noqa: SLF001 - no public way
     given, added = settings_of_pipeline(pipe)
     parameters = {**plain_arguments(given), **task.parameters_of(*steps)}
     return dict(sorted(parameters.items())), dict(sorted(plain_arguments(added).items()))
+
+
+def _restore_model_config(pipe: Any, folder: Path) -> None:
+    """Write what the families took out of the model's configuration: 4.57 the prefix of the task."""
+    path = folder / "config.json"
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    config = copy.deepcopy(saved) | portable_model_config(saved)
+    settings = (config.get("task_specific_params") or {}).get(pipe.task)
+    prefix = getattr(pipe, "prefix", None)
+    if settings is not None and prefix is not None and prefix != config.get("prefix"):
+        settings["prefix"] = prefix
+    if config != saved:
+        path.write_text(json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _scrub(folder: Path) -> None:

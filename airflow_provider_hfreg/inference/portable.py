@@ -75,6 +75,19 @@ def _in_force_under_4(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"model_input_names": ["input_ids", *pair_types, "attention_mask"]}
 
 
+def portable_model_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return what a model's ``config.json`` must say besides, so that 4.57 reads it as 5 does.
+
+    5 keeps for T5 1.1 (FLAN-T5 among them) that its outputs are not scaled, and forgets that its weights are not tied,
+    which is how 4.57 knows both.
+
+    >>> portable_model_config({"tie_word_embeddings": True, "scale_decoder_outputs": False})
+    {'tie_word_embeddings': False}
+    """
+    return {"tie_word_embeddings": False} if config.get("scale_decoder_outputs") is False else {}
+
+
 def portable_config(config: Mapping[str, Any], extra_special_tokens: Sequence[str], *, generic: bool) -> dict[str, Any]:
     """
     Return a ``tokenizer_config.json`` for both families.

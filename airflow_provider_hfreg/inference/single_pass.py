@@ -27,6 +27,7 @@ class SinglePass(ABC):
 
     deterministic = True
     new_tokens = 0
+    growth = 0
     copies = 1
 
     def __init__(self, loaded: LoadedPipeline) -> None:

@@ -124,6 +124,9 @@ class _Call:
         if not proven:
             self._prove(paired=pairs is not None)
         if len(texts) == 1:
+            if "too short" in message and self.arguments.get("truncation") == "only_first":
+                # The second text alone is too long, so no cut helps: the pair runs whole, as in zero-shot's pipeline.
+                return replace(self, arguments={**self.arguments, "truncation": False}).encode(texts, pairs)
             return _nothing(failed={0: message})
         every, middle = np.arange(len(texts)), len(texts) // 2
         first, second = slice(None, middle), slice(middle, None)

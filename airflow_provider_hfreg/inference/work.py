@@ -128,9 +128,7 @@ def plan_work(
     )
     encoded = encode(sequences, first)
     if token_limit is not None:
-        kept = kept_tokens(
-            encoded.lengths, limit=token_limit, new_tokens=forwarder.new_tokens, cut=sequences.prompt_cut
-        )
+        kept = kept_tokens(encoded.lengths, limit=token_limit, new_tokens=forwarder.growth, cut=sequences.prompt_cut)
         encoded = encoded.keep_last(kept)
     # A row's texts stand together, so the distance from its first one numbers them.
     ordinal = every - np.searchsorted(sequences.row, sequences.row)

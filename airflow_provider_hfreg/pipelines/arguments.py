@@ -7,13 +7,16 @@ of a version, and is refused by name rather than dropped.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
-from airflow_provider_hfreg.errors import UnsupportedPipelineError
+from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
+from airflow_provider_hfreg.pipelines.base import PipelineTask
+from airflow_provider_hfreg.signatures.params import check_params
 
 
 def plain_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,6 +46,34 @@ def _plain(value: Any, name: str) -> Any:
         f"The pipeline was built with {name}={type(value).__name__}(…), an object that no file of a version can hold. "
         "Build it with plain values (numbers, texts, lists, mappings), or without this argument."
     )
+
+
+def checked_arguments(
+    task: PipelineTask, arguments: Mapping[str, Any], where: str = "pipeline_kwargs"
+) -> dict[str, Any]:
+    """
+    Return what somebody would build a task's pipeline with, as JSON values.
+
+    :param where: the arguments stand, for messages.
+    :raises InvalidOptionError: an argument that the task does not have.
+    :raises UnknownParameterError: a value that the argument cannot have.
+    :raises UnsupportedPipelineError: a value that cannot be part of a version.
+    """
+    refuse_tensors(arguments, task.name)
+    given = {name: value for name, value in arguments.items() if name not in ("return_tensors", "return_type")}
+    for name in given:
+        if name not in task.arguments:
+            close = difflib.get_close_matches(name, task.arguments, n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            raise InvalidOptionError(
+                f"{where} holds {name!r}, which {task.name} does not take.{meant} "
+                f"It takes {', '.join(sorted(task.arguments))}."
+            )
+    parameters = plain_arguments(given)
+    params = task.signature(parameters).params  # refuses what no signature can hold
+    typed = {spec.name: parameters[spec.name] for spec in params if spec.name in parameters}
+    check_params(typed, params, f"the {task.name} pipeline")  # a "2" from a template is no number
+    return parameters
 
 
 def refuse_tensors(arguments: Mapping[str, Any], task: str) -> None:

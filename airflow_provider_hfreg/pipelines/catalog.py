@@ -4,26 +4,36 @@ from __future__ import annotations
 
 from airflow_provider_hfreg.errors import SignatureRequiredError
 from airflow_provider_hfreg.pipelines.base import PipelineTask
+from airflow_provider_hfreg.pipelines.conversational import Conversational
+from airflow_provider_hfreg.pipelines.summarization import Summarization
+from airflow_provider_hfreg.pipelines.text2text_generation import Text2TextGeneration
 from airflow_provider_hfreg.pipelines.text_classification import TextClassification
 from airflow_provider_hfreg.pipelines.text_generation import TextGeneration
+from airflow_provider_hfreg.pipelines.translation import Translation, translation_between
+from airflow_provider_hfreg.pipelines.zero_shot_classification import ZeroShotClassification
 
 _TASKS: tuple[PipelineTask, ...] = (
+    Conversational(),
+    Summarization(),
+    Text2TextGeneration(),
     TextClassification(),
     TextGeneration(),
+    Translation(),
+    ZeroShotClassification(),
 )
 _BY_NAME = {name: task for task in _TASKS for name in (task.name, *task.aliases)}
 
 
 def get_task(name: str) -> PipelineTask:
     """
-    Return a task by its name or an alias.
+    Return a task by its name or an alias; a pair of languages is a name, too.
 
-    >>> get_task("sentiment-analysis").name
-    'text-classification'
+    >>> get_task("sentiment-analysis").name, get_task("translation_en_to_fr").name
+    ('text-classification', 'translation_en_to_fr')
 
     :raises SignatureRequiredError: no signature is inferred for it; the message lists those with one.
     """
-    task = _BY_NAME.get(name)
+    task = _BY_NAME.get(name) or translation_between(name)
     if task is None:
         raise SignatureRequiredError(
             f"No signature is inferred for the task {name!r}: give `signatures` to log it. "
@@ -36,8 +46,8 @@ def task_names() -> tuple[str, ...]:
     """
     Return the names of all tasks with an inferred signature, without aliases.
 
-    >>> task_names()
-    ('text-classification', 'text-generation')
+    >>> "text-classification" in task_names(), "sentiment-analysis" in task_names()
+    (True, False)
     """
     return tuple(task.name for task in _TASKS)
 

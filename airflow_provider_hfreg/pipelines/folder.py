@@ -12,7 +12,6 @@ installed family would add on its own is written down here, too.
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -20,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
-from airflow_provider_hfreg.pipelines.arguments import plain_arguments, refuse_tensors
+from airflow_provider_hfreg.pipelines.arguments import checked_arguments
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import get_task
-from airflow_provider_hfreg.pipelines.generation import unset_defaults
+from airflow_provider_hfreg.pipelines.generation import described_generation
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.pipelines.weights import describe_weights
-from airflow_provider_hfreg.signatures.params import check_params
 
 # Any of these is a tokenizer's vocabulary; tokenizer_config.json alone is none.
 _VOCABULARIES = (
@@ -69,7 +67,8 @@ def describe_folder(
     Describe the pipeline that a folder holds.
 
     :param folder: as ``save_pretrained`` writes it; weights may be sketched by their headers, in files of their size.
-    :param task: the pipeline task or an alias; it is kept as written.
+    :param task: the pipeline task or an alias; it is kept as written, except ``translation``, which a model that tells
+        its pairs of languages runs as its first one.
     :param pipeline_kwargs: what ``transformers.pipeline`` would be given besides: ``top_k``, ``max_new_tokens`` …
     :param dtype: to load the weights in; None for the one they were saved in.
     :raises SignatureRequiredError: no signature is inferred for the task.
@@ -81,16 +80,19 @@ def describe_folder(
     """
     pipeline_task = get_task(task)
     loading, arguments = _split(dict(pipeline_kwargs or {}))
-    parameters = _check_arguments(pipeline_task, arguments)
+    parameters = checked_arguments(pipeline_task, arguments)
     config = _read_config(folder)
+    name = pipeline_task.name_under(task, config)
     architecture = _check_architecture(pipeline_task, config, folder)
     _check_tokenizer(folder)
     weights = describe_weights(folder)
     model_settings = _read_json(folder / "generation_config.json") or {}
+    specific = _task_settings(pipeline_task, name, config)
+    given, added = described_generation(pipeline_task.generation_defaults, specific, parameters, model_settings)
     return PipelineSpec(
-        task=task,
-        parameters=parameters,
-        generation=unset_defaults(pipeline_task.generation_defaults, parameters, model_settings),
+        task=name,
+        parameters=given,
+        generation=added,
         dtype=_dtype(dtype or loading.get("dtype") or loading.get("torch_dtype"), config) or weights.dtype,
         attn_implementation=loading.get("attn_implementation"),
         architecture=architecture,
@@ -109,24 +111,6 @@ def _split(pipeline_kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
             raise InvalidOptionError(f"pipeline_kwargs holds {name!r}, which is no part of a version: {reason}.")
     loading = {name: value for name, value in given.items() if name in _OF_LOADING}
     return loading, {name: value for name, value in given.items() if name not in {*_OF_LOADING, *_NOT_KEPT}}
-
-
-def _check_arguments(task: PipelineTask, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    refuse_tensors(arguments, task.name)
-    given = {name: value for name, value in arguments.items() if name not in ("return_tensors", "return_type")}
-    for name in given:
-        if name not in task.arguments:
-            close = difflib.get_close_matches(name, task.arguments, n=1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
-            raise InvalidOptionError(
-                f"pipeline_kwargs holds {name!r}, which {task.name} does not take.{meant} "
-                f"It takes {', '.join(sorted(task.arguments))}."
-            )
-    parameters = plain_arguments(given)
-    params = task.signature(parameters).params  # refuses what no signature can hold
-    typed = {spec.name: parameters[spec.name] for spec in params if spec.name in parameters}
-    check_params(typed, params, f"the {task.name} pipeline")  # a "2" from a template is no number
-    return parameters
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -166,6 +150,12 @@ def _check_architecture(task: PipelineTask, config: Mapping[str, Any], folder: P
             "it for this one."
         )
     return str(architecture)
+
+
+def _task_settings(task: PipelineTask, name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the model's own settings for a task, which transformers 5 reads no more."""
+    heeded = task.last_family is not None or (_installed_transformers() or "").startswith("4.")
+    return ((config.get("task_specific_params") or {}).get(name) or {}) if heeded else {}
 
 
 def _check_tokenizer(folder: Path) -> None:

@@ -151,6 +151,30 @@ def unset_defaults(defaults: Mapping[str, Any], given: Mapping[str, Any], model:
     return held if samples else {name: value for name, value in held.items() if name not in _SAMPLING}
 
 
+def described_generation(
+    defaults: Mapping[str, Any], specific: Mapping[str, Any], given: Mapping[str, Any], model: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Return what a pipeline counts as given, and what it adds to that.
+
+    A model's settings for a task go before what the pipeline was built with, as up to 4.57.
+
+    >>> specific = {"num_beams": 4, "prefix": "summarize: "}
+    >>> described_generation({"max_new_tokens": 256}, specific, {"num_beams": 2, "truncation": True}, {})
+    ({'truncation': True}, {'max_new_tokens': 256, 'num_beams': 4})
+
+    :param defaults: the family's.
+    :param specific: the model's ``task_specific_params`` of the task.
+    :param model: the model's ``generation_config.json``.
+    """
+    settings = {name: value for name, value in specific.items() if name in GENERATION_ARGUMENTS and value is not None}
+    added = {**unset_defaults(defaults, given, model), **settings}
+    return (
+        {name: value for name, value in given.items() if name not in settings},
+        {name: value for name, value in added.items() if model.get(name) != value},
+    )
+
+
 def kept_tokens(lengths: IntArray, *, limit: int, new_tokens: int, cut: PromptCut) -> IntArray:
     """
     Return how many of its last tokens each prompt keeps.

@@ -58,13 +58,13 @@ def get_resident(version: ModelVersion, *, device: str | None = None, trust_remo
 def load_pipeline_object(version: ModelVersion, *, device: str | None = None, trust_remote_code: bool = False) -> Any:
     """Return a callable pipeline of the caller's own: what he does to it changes nobody else's results."""
     from airflow_provider_hfreg.inference.devices import choose_device  # noqa: PLC0415 - torch
-    from airflow_provider_hfreg.inference.loading import to_transformers  # noqa: PLC0415 - torch
+    from airflow_provider_hfreg.inference.stand_in import load_pipeline_object as load_object  # noqa: PLC0415 - torch
 
     chosen = choose_device(device)
     with _lock:
         _make_room(version, chosen)
     folder = version.local_folder()
-    return to_transformers(folder, version.spec, device=chosen, trust_remote_code=trust_remote_code)
+    return load_object(folder, version.spec, device=chosen, trust_remote_code=trust_remote_code)
 
 
 def release_residents() -> None:

@@ -9,6 +9,8 @@ means anything: for that, fine-tune one of them.
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,14 +69,18 @@ def text_classifier(
     return _write(folder, transformers.AutoModelForSequenceClassification, builders[architecture](), tokenizer, seed)
 
 
-def text_generator(folder: Path, *, architecture: str = "gpt2", seed: int = 0, **config: Any) -> Path:
+def text_generator(
+    folder: Path, *, architecture: str = "gpt2", seed: int = 0, chat_template: str | None = None, **config: Any
+) -> Path:
     """
     Write a causal language model without a pad token, as most of them come.
 
     :param architecture: ``gpt2`` (learnt positions) or ``llama`` (rotary ones).
+    :param chat_template: of the tokenizer.
     :param config: more of the model's configuration.
     """
     tokenizer = byte_level_tokenizer(architecture)
+    tokenizer.chat_template = chat_template
     settings = {
         **_SIZE,
         "vocab_size": len(tokenizer),
@@ -90,6 +96,42 @@ def text_generator(folder: Path, *, architecture: str = "gpt2", seed: int = 0, *
         ),
     }
     return _write(folder, transformers.AutoModelForCausalLM, builders[architecture](), tokenizer, seed)
+
+
+def text_to_text_model(folder: Path, *, architecture: str = "t5", seed: int = 0, **config: Any) -> Path:
+    """
+    Write an encoder-decoder whose weights are the same under every family.
+
+    :param architecture: ``t5`` (relative positions), ``bart`` or ``marian`` (tables of them), ``mbart`` (as ``bart``,
+        with a tokenizer that chooses languages).
+    :param config: more of the model's configuration, such as ``task_specific_params``.
+    """
+    tokenizer = _mbart_tokenizer(folder) if architecture == "mbart" else unigram_tokenizer()
+    if architecture == "bart":
+        tokenizer = byte_level_tokenizer("roberta")
+    settings = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "decoder_start_token_id": tokenizer.pad_token_id,
+        "forced_eos_token_id": None,
+        **config,
+    }
+    of_t5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+    of_bart = {
+        "d_model": 32,
+        "max_position_embeddings": POSITIONS,
+        **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+        **{f"{side}_attention_heads": 2 for side in ("encoder", "decoder")},
+        **{f"{side}_ffn_dim": 64 for side in ("encoder", "decoder")},
+    }
+    builders: Mapping[str, Callable[[], Any]] = {
+        "t5": lambda: transformers.T5Config(**of_t5, **settings),
+        "bart": lambda: transformers.BartConfig(**of_bart, **settings),
+        "marian": lambda: transformers.MarianConfig(**of_bart, **settings),
+        "mbart": lambda: transformers.MBartConfig(**of_bart, **settings),
+    }
+    return _write(folder, transformers.AutoModelForSeq2SeqLM, builders[architecture](), tokenizer, seed, alike=True)
 
 
 def word_piece_tokenizer(*, pairs: bool = True) -> Any:
@@ -118,6 +160,50 @@ def word_piece_tokenizer(*, pairs: bool = True) -> Any:
         model_input_names=names,
         **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)),
     )
+
+
+def unigram_tokenizer() -> Any:
+    """Return a Unigram tokenizer with ``…</s>`` around a text, as T5 has it."""
+    from tokenizers import processors  # noqa: PLC0415 - as transformers
+
+    special = ("<pad>", "</s>", "<unk>")
+    backend = _unigram([(token, 0.0) for token in special] + _scored_pieces(), unknown=2)
+    backend.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=POSITIONS,
+        model_input_names=["input_ids", "attention_mask"],
+        **dict(zip(("pad_token", "eos_token", "unk_token"), special, strict=True)),
+    )
+
+
+def _mbart_tokenizer(folder: Path) -> Any:
+    """Return mBART's own class, which only a folder makes under every family."""
+    special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    _unigram(special + _scored_pieces(), unknown=3).save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "MBartTokenizer", "model_max_length": POSITIONS}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def _unigram(pieces: list[tuple[str, float]], *, unknown: int) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers  # noqa: PLC0415 - as transformers
+
+    backend = Tokenizer(models.Unigram(pieces, unk_id=unknown, byte_fallback=False))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    return backend
+
+
+def _scored_pieces() -> list[tuple[str, float]]:
+    """Return the letters of :data:`CORPUS`, which all texts of them can be cut into, and its words, which go before."""
+    words = sorted({f"▁{word}" for text in CORPUS for word in text.split()})
+    letters = sorted(set("".join(words)) - set(words))
+    return [(word, -1.0 - place / 1000) for place, word in enumerate(words)] + [(letter, -10.0) for letter in letters]
 
 
 def byte_level_tokenizer(family: str) -> Any:
@@ -163,9 +249,20 @@ def byte_level_tokenizer(family: str) -> Any:
     )
 
 
-def _write(folder: Path, auto_class: Any, config: Any, tokenizer: Any, seed: int) -> Path:
+def _write(folder: Path, auto_class: Any, config: Any, tokenizer: Any, seed: int, *, alike: bool = False) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        auto_class.from_config(config).save_pretrained(folder)
+        network = auto_class.from_config(config)
+    if alike:
+        _redraw(network, seed)
+    network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def _redraw(network: Any, seed: int) -> None:
+    """Draw every matrix by its name: the families draw in different orders."""
+    for name, weight in network.named_parameters():
+        if weight.requires_grad and weight.dim() > 1:
+            generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+            weight.data.copy_(torch.randn(weight.shape, generator=generator) * 0.4)

@@ -43,7 +43,7 @@ def test_padding_is_what_generate_itself_would_take(model, pad):
     ],
 )
 def test_who_may_share_a_batch(parameters, model, company):
-    assert settings_of(parameters, **model).company is company
+    assert settings_of(parameters, **model).company_of(decoder_only=True) is company
 
 
 def test_settings_hold_plain_defaults_where_nobody_speaks():

@@ -11,10 +11,10 @@ def test_an_unknown_task_needs_signatures_and_is_told_which_tasks_do_not():
     with pytest.raises(SignatureRequiredError) as raised:
         get_task("image-classification")
     assert isinstance(raised.value, ValueError)
-    assert str(raised.value) == (
-        "No signature is inferred for the task 'image-classification': give `signatures` to log it. The tasks with an "
-        "inferred signature are text-classification (also sentiment-analysis), text-generation."
-    )
+    message = str(raised.value)
+    assert message.startswith("No signature is inferred for the task 'image-classification': give `signatures` to log")
+    assert "text-classification (also sentiment-analysis), text-generation, " in message
+    assert all(name in message for name in task_names())
 
 
 @pytest.mark.parametrize("name", task_names())
