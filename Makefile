@@ -85,7 +85,7 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 define resolve
 @echo 'Resolving $(1) …'
 @{ echo '# Tested together with airflow-provider-hfreg[dev] on Python 3.11. Made by "make constraints"; use it as'; \
-   echo '#     pip install "airflow-provider-hfreg[all]" --constraint $(1)'; \
+   echo "#     pip install '.[all]' --constraint $(1)"; \
    $(like_pip); printf '%s\n' 'torch==2.13.0' $(2) | $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 \
        $(if $(TORCH_BACKEND),--torch-backend $(TORCH_BACKEND)) --no-header --no-annotate --no-emit-index-url \
        --no-emit-find-links --extra dev pyproject.toml - | sed 's/^\(torch==[0-9.]*\)+[a-z0-9]*/\1/'; } > $(1).new
