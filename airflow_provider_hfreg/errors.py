@@ -41,7 +41,7 @@ Every error of this package: one tree, one root.
     │   ├── ModelTooLargeError             refused before loading
     │   ├── DeviceMemoryError              retryable, with a smaller budget
     │   └── RowsFailedError                carries the good rows and the errors of the others
-    ├── SettingsError                      a connection is missing or incomplete, or needs an extra that is not installed
+    ├── SettingsError                      a connection is missing, incomplete, or needs an extra that is not there
     │   └── RenderedValueError             (ValueError) what a template gave is not of the field's type
     └── RunError
         ├── InvalidRunOptionError          (ValueError) an option of a batch run that cannot be
