@@ -22,7 +22,7 @@ from airflow_provider_hfreg.pipelines.ragged import Ragged
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROW = 2  # of the seven token types
+_TYPES, _ROW = 7, 2  # of a token, one of them its row
 
 
 def encode_tables(
@@ -59,7 +59,7 @@ def encode_tables(
         lengths,
         np.array(truncated, np.bool_),
         np.array(text, np.int64),
-        facts={TokenFact.TYPES: Ragged.of(lengths, np.array(types, np.int64).reshape(len(types), -1))},
+        facts={TokenFact.TYPES: Ragged.of(lengths, np.array(types, np.int64).reshape(-1, _TYPES))},
         failed=failed,
     )
 

@@ -24,6 +24,7 @@ from airflow_provider_hfreg.errors import InferenceError
 from airflow_provider_hfreg.pipelines.base import IntArray, TokenFact
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 
+_FACTS_OF_ALL = frozenset({TokenFact.SPECIAL, TokenFact.TYPES})  # the others only fast tokenizers know
 _UNBOUNDED = 10**9  # tokenizers without a limit say 10**30
 
 
@@ -114,7 +115,7 @@ class _Call:
     def encode(self, texts: list[str], pairs: list[str] | None, *, proven: bool = False) -> Encoded:
         """Encode texts that all have a second one, or none; half of them at a time where it fails."""
         if not texts:
-            return _nothing()
+            return self._nothing({})
         try:
             return self._encode(texts, pairs)
         except BaseException as error:  # what is caught, _is_about_texts says
@@ -127,7 +128,7 @@ class _Call:
             if "too short" in message and self.arguments.get("truncation") == "only_first":
                 # The second text alone is too long, so no cut helps: the pair runs whole, as in zero-shot's pipeline.
                 return replace(self, arguments={**self.arguments, "truncation": False}).encode(texts, pairs)
-            return _nothing(failed={0: message})
+            return self._nothing({0: message})
         every, middle = np.arange(len(texts)), len(texts) // 2
         first, second = slice(None, middle), slice(middle, None)
         return _joined(
@@ -150,6 +151,11 @@ class _Call:
             np.arange(count, dtype=np.int64) if source is None else np.array(source, np.int64),
             facts=_facts(encoding, self.facts),
         )
+
+    def _nothing(self, failed: Mapping[int, str]) -> Encoded:
+        none = np.empty(0, np.int64)
+        facts = {fact: _flat(fact, []) for fact in self.facts if fact in _FACTS_OF_ALL or _is_fast(self.tokenizer)}
+        return Encoded({"input_ids": []}, none, np.empty(0, np.bool_), none, facts, failed)
 
     def _all_arguments(self) -> dict[str, Any]:
         asked = {}
@@ -219,17 +225,10 @@ def _flat(fact: TokenFact, lists: Sequence[Sequence[Any]]) -> Ragged:
     return Ragged.of(lengths, np.array(list(values), np.bool_ if fact is TokenFact.SPECIAL else np.int64))
 
 
-def _nothing(failed: Mapping[int, str] | None = None) -> Encoded:
-    none = np.empty(0, np.int64)
-    return Encoded({"input_ids": []}, none, np.empty(0, np.bool_), none, failed=failed or {})
-
-
 def _joined(*parts: tuple[IntArray, Encoded]) -> Encoded:
     """Put what several calls gave into the texts' order; all gave the same inputs and facts, being of one tokenizer."""
     failed = {int(texts[text]): message for texts, encoded in parts for text, message in encoded.failed.items()}
-    present = [(texts, encoded) for texts, encoded in parts if len(encoded.lengths)]
-    if not present:
-        return _nothing(failed)
+    present = [(texts, encoded) for texts, encoded in parts if len(encoded.lengths)] or [parts[0]]
     text = np.concatenate([texts[encoded.text] for texts, encoded in present])
     order = np.argsort(text, kind="stable")
     encodeds = [encoded for _, encoded in present]

@@ -9,6 +9,7 @@ from airflow_provider_hfreg.pipelines.summarization import Summarization
 from airflow_provider_hfreg.pipelines.text2text_generation import Text2TextGeneration
 from airflow_provider_hfreg.pipelines.text_classification import TextClassification
 from airflow_provider_hfreg.pipelines.text_generation import TextGeneration
+from airflow_provider_hfreg.pipelines.token_classification import TokenClassification
 from airflow_provider_hfreg.pipelines.translation import Translation, translation_between
 from airflow_provider_hfreg.pipelines.zero_shot_classification import ZeroShotClassification
 
@@ -18,6 +19,7 @@ _TASKS: tuple[PipelineTask, ...] = (
     Text2TextGeneration(),
     TextClassification(),
     TextGeneration(),
+    TokenClassification(),
     Translation(),
     ZeroShotClassification(),
 )

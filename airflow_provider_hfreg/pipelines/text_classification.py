@@ -33,11 +33,9 @@ from airflow_provider_hfreg.pipelines.base import (
 )
 from airflow_provider_hfreg.pipelines.generation import with_defaults
 from airflow_provider_hfreg.pipelines.json_columns import json_lists, json_numbers, json_objects, json_values
+from airflow_provider_hfreg.pipelines.scores import Scores, label_names, not_a_number, softmax
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
-from airflow_provider_hfreg.signatures.rows import RowError
 from airflow_provider_hfreg.signatures.signature import ModelSignature
-
-Scores = npt.NDArray[np.float32]
 
 _INPUTS = (FeatureSpec("text", DataType.STRING), FeatureSpec("text_pair", DataType.STRING))
 _BEST = (FeatureSpec("label", DataType.STRING), FeatureSpec("score", DataType.DOUBLE))
@@ -99,18 +97,11 @@ class TextClassification(PipelineTask):
         """Return the labels and scores; a row whose scores are no numbers is an error."""
         scores = _scores(outputs.values["logits"], context)
         good = ~np.isnan(scores).any(axis=-1)
-        errors = tuple(RowError(row, "not_a_number", _NOT_A_NUMBER) for row in outputs.row[~good].tolist())
         scores = scores[good]
-        labels = _labels(context.config, scores.shape[1])
+        labels = label_names(context.config, scores.shape[1])
         top_k = context.parameters.get("top_k")
         columns = _best(scores, labels) if top_k is None else {"outputs": _lists(scores, labels, top_k)}
-        return Results(outputs.row[good], columns, errors)
-
-
-_NOT_A_NUMBER = (
-    "the model gave NaN for this text, so no label is the best: its weights may be damaged, or overflow in their dtype "
-    "(float16 does where bfloat16 or float32 does not)"
-)
+        return Results(outputs.row[good], columns, not_a_number(outputs.row[~good].tolist()))
 
 
 def _encoding(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,19 +135,10 @@ def _function(context: TaskContext, label_count: int) -> str:
 def _scores(logits: npt.NDArray[Any], context: TaskContext) -> Scores:
     values: Scores = logits.astype(np.float32, copy=False)
     function = _function(context, len(context.config.get("id2label") or range(values.shape[1])))
-    with np.errstate(over="ignore", invalid="ignore"):  # exp of a large number is infinite, which is right below
-        if function == "sigmoid":
-            values = np.float32(1) / (np.float32(1) + np.exp(-values))
-        if function == "softmax":
-            values = np.exp(values - np.max(values, axis=-1, keepdims=True))
-            values = values / values.sum(axis=-1, keepdims=True)
-    return values
-
-
-def _labels(config: Mapping[str, Any], count: int) -> list[Any]:
-    """Return the label of each logit; a configuration from JSON has its ids as text."""
-    names = {int(index): name for index, name in (config.get("id2label") or {}).items()}
-    return [names.get(index, f"LABEL_{index}") for index in range(count)]
+    if function == "softmax":
+        return softmax(values)
+    with np.errstate(over="ignore"):  # exp of a large number is infinite, which is right here
+        return np.float32(1) / (np.float32(1) + np.exp(-values)) if function == "sigmoid" else values
 
 
 def _best(scores: Scores, labels: list[Any]) -> dict[str, pa.Array]:

@@ -66,7 +66,9 @@ def text_classifier(
             dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=POSITIONS, **settings
         ),
     }
-    return _write(folder, transformers.AutoModelForSequenceClassification, builders[architecture](), tokenizer, seed)
+    return write_model(
+        folder, transformers.AutoModelForSequenceClassification, builders[architecture](), tokenizer, seed
+    )
 
 
 def text_generator(
@@ -95,7 +97,7 @@ def text_generator(
             **_ENCODER, num_key_value_heads=1, max_position_embeddings=POSITIONS, pad_token_id=None, **settings
         ),
     }
-    return _write(folder, transformers.AutoModelForCausalLM, builders[architecture](), tokenizer, seed)
+    return write_model(folder, transformers.AutoModelForCausalLM, builders[architecture](), tokenizer, seed)
 
 
 def text_to_text_model(folder: Path, *, architecture: str = "t5", seed: int = 0, **config: Any) -> Path:
@@ -131,7 +133,9 @@ def text_to_text_model(folder: Path, *, architecture: str = "t5", seed: int = 0,
         "marian": lambda: transformers.MarianConfig(**of_bart, **settings),
         "mbart": lambda: transformers.MBartConfig(**of_bart, **settings),
     }
-    return _write(folder, transformers.AutoModelForSeq2SeqLM, builders[architecture](), tokenizer, seed, alike=True)
+    return write_model(
+        folder, transformers.AutoModelForSeq2SeqLM, builders[architecture](), tokenizer, seed, alike=True
+    )
 
 
 def word_piece_tokenizer(*, pairs: bool = True) -> Any:
@@ -249,7 +253,12 @@ def byte_level_tokenizer(family: str) -> Any:
     )
 
 
-def _write(folder: Path, auto_class: Any, config: Any, tokenizer: Any, seed: int, *, alike: bool = False) -> Path:
+def write_model(folder: Path, auto_class: Any, config: Any, tokenizer: Any, seed: int, *, alike: bool = False) -> Path:
+    """
+    Write a model with random weights and its tokenizer into a folder.
+
+    :param alike: the same weights under every family of transformers.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = auto_class.from_config(config)

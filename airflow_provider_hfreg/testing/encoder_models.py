@@ -1,0 +1,106 @@
+"""
+Tiny seeded encoders that judge tokens: for token classification, masks, spans, embeddings and tables.
+
+As in :mod:`.models`, whose tokenizers they have; their weights are the same under every family of transformers, so that
+answers recorded under one are right under the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_hfreg.inference.frameworks import transformers
+from airflow_provider_hfreg.testing.models import (
+    POSITIONS,
+    byte_level_tokenizer,
+    word_piece_tokenizer,
+    write_model,
+)
+
+ENTITIES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "MISC")
+
+_BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_DISTILBERT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+
+
+def token_classifier(
+    folder: Path, *, architecture: str = "bert", labels: Sequence[str] = ENTITIES, seed: int = 0, **config: Any
+) -> Path:
+    """
+    Write a token classifier.
+
+    :param labels: names of the classes, in the order of the logits.
+    """
+    named = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+        **config,
+    }
+    return _write(folder, transformers.AutoModelForTokenClassification, architecture, seed, named)
+
+
+def masked_language_model(folder: Path, *, architecture: str = "bert", seed: int = 0, **config: Any) -> Path:
+    """Write a model that fills masks."""
+    return _write(folder, transformers.AutoModelForMaskedLM, architecture, seed, config)
+
+
+def question_answerer(folder: Path, *, architecture: str = "bert", seed: int = 0, **config: Any) -> Path:
+    """Write a model that finds the answer to a question in a context."""
+    return _write(folder, transformers.AutoModelForQuestionAnswering, architecture, seed, config)
+
+
+def embedder(folder: Path, *, architecture: str = "bert", seed: int = 0, **config: Any) -> Path:
+    """Write an encoder without a head."""
+    return _write(folder, transformers.AutoModel, architecture, seed, config)
+
+
+def table_answerer(folder: Path, *, aggregations: Sequence[str] = (), seed: int = 0, **config: Any) -> Path:
+    """
+    Write a Tapas model.
+
+    :param aggregations: what it may do with the cells, ``NONE`` first; without any it has no such head.
+    """
+    vocabulary = word_piece_tokenizer().get_vocab()
+    pieces = [*sorted(vocabulary, key=vocabulary.__getitem__), "[EMPTY]"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    tokenizer = transformers.TapasTokenizer(str(folder / "vocab.txt"), model_max_length=POSITIONS)
+    aggregating = {
+        "num_aggregation_labels": len(aggregations),
+        "aggregation_labels": dict(enumerate(aggregations)),
+        "no_aggregation_label_index": 0,
+    }
+    settings = transformers.TapasConfig(
+        **_BERT,
+        vocab_size=len(pieces),
+        max_position_embeddings=POSITIONS,
+        initializer_range=0.4,
+        **(aggregating if aggregations else {}),
+        **config,
+    )
+    return write_model(folder, transformers.TapasForQuestionAnswering, settings, tokenizer, seed, alike=True)
+
+
+def _write(folder: Path, auto_class: Any, architecture: str, seed: int, config: Mapping[str, Any]) -> Path:
+    tokenizer = (
+        byte_level_tokenizer("roberta")
+        if architecture in ("roberta", "xlm-roberta", "camembert")
+        else word_piece_tokenizer(pairs=architecture != "distilbert")
+    )
+    settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **config}
+    positions = {"max_position_embeddings": POSITIONS}
+    beyond_padding = {"max_position_embeddings": POSITIONS + 2}  # RoBERTa counts positions from pad + 1
+    builders: Mapping[str, Callable[[], Any]] = {
+        "bert": lambda: transformers.BertConfig(**_BERT, **positions, **settings),
+        "albert": lambda: transformers.AlbertConfig(**_BERT, embedding_size=16, **positions, **settings),
+        "electra": lambda: transformers.ElectraConfig(**_BERT, embedding_size=16, **positions, **settings),
+        "mpnet": lambda: transformers.MPNetConfig(**_BERT, **beyond_padding, **settings),
+        "roberta": lambda: transformers.RobertaConfig(**_BERT, **beyond_padding, **settings),
+        "xlm-roberta": lambda: transformers.XLMRobertaConfig(**_BERT, **beyond_padding, **settings),
+        "camembert": lambda: transformers.CamembertConfig(**_BERT, **beyond_padding, **settings),
+        "modernbert": lambda: transformers.ModernBertConfig(**_BERT, **positions, **settings),
+        "distilbert": lambda: transformers.DistilBertConfig(**_DISTILBERT, **positions, **settings),
+    }
+    return write_model(folder, auto_class, builders[architecture](), tokenizer, seed, alike=True)
