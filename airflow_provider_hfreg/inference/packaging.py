@@ -42,7 +42,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
         merged, ``return_tensors``, an argument that is no plain value.
     :raises SignatureRequiredError: no signature is inferred for the pipeline's task.
     """
-    _check_self_contained(pipe)
+    check_self_contained(pipe)
     task = get_task(pipe.task)
     parameters, added = _parameters(pipe, task)
     task.signature(parameters)  # refuses an option that no signature can hold, before anything is written
@@ -68,7 +68,12 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
     )
 
 
-def _check_self_contained(pipe: Any) -> None:
+def check_self_contained(pipe: Any) -> None:
+    """
+    Refuse what is no pipeline with all its weights in memory.
+
+    :raises UnsupportedPipelineError: it is none; the message says what to log instead.
+    """
     if not isinstance(pipe, transformers.Pipeline | StandInPipeline):
         raise UnsupportedPipelineError(
             f"A {type(pipe).__name__} holds no weights that could be logged: what is logged must run without the hub. "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -45,5 +45,6 @@ class PipelineSpec:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> PipelineSpec:
-        """Rebuild what :meth:`to_json` gave."""
-        return cls(**plain)
+        """Rebuild what :meth:`to_json` gave; what a later version of this package added to it is passed over."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in plain.items() if name in known})

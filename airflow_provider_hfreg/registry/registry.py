@@ -158,9 +158,13 @@ class Registry:
         :raises SignatureRequiredError: nothing can be inferred for the task.
         :raises UnsafeModelError: a pickle, Python without consent, an access token.
         """
-        from airflow_provider_hfreg.inference.packaging import package_pipeline  # noqa: PLC0415 - loads torch
+        from airflow_provider_hfreg.inference.packaging import (  # noqa: PLC0415 - loads torch
+            check_self_contained,
+            package_pipeline,
+        )
 
         request = make_request(model_name=model_name, **described)
+        check_self_contained(pipe)
         check_methods_callable(pipe, request.options["target_methods"])
         self._begin()
         with self._cache.scratch() as scratch:

@@ -5,6 +5,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -221,3 +222,12 @@ def test_ignored_sample_data_is_said_where_the_author_looks(file_registry, class
     with pytest.warns(UserWarning, match="sample_input_data is ignored") as warned:
         file_registry.log_folder(classifier, model_name="finbert", task=TASK, sample_input_data=[["x"]])
     assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "what", ["/srv/models/finbert", Path("/srv/models/finbert"), None, {"task": "text-generation"}]
+)
+def test_what_is_no_pipeline_is_refused_and_told_what_to_log(file_registry, what):
+    with pytest.raises(UnsupportedPipelineError, match=r"log pipe; a folder or a hub id is logged with log_folder"):
+        file_registry.log_model(what, model_name="finbert")
+    assert file_registry.models() == []
