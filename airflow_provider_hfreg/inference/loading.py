@@ -153,7 +153,13 @@ def _attention(spec: PipelineSpec, device: str) -> str | None:
     if spec.attn_implementation and "flash" in spec.attn_implementation and device == "cpu":
         log.warning("%s needs a GPU; on the CPU the family's own attention is used", spec.attn_implementation)
         return None
+    if spec.attn_implementation == "sdpa" and not _supports_sdpa(spec):
+        return None  # 5 gave it to models that 4.57 runs without; the answers are the same
     return spec.attn_implementation
+
+
+def _supports_sdpa(spec: PipelineSpec) -> bool:
+    return bool(getattr(getattr(transformers, spec.architecture or "", None), "_supports_sdpa", True))
 
 
 def _check_complete(report: Any, folder: Path, spec: PipelineSpec) -> None:

@@ -77,19 +77,17 @@ class ZeroShotClassification(PipelineTask):
         return plain_arguments({**preprocess, **forward, **postprocess})
 
     def preprocess(self, rows: pa.RecordBatch, context: TaskContext) -> Sequences:
-        """Return a sequence per label, in the row's order; a row without a label is an error."""
-        labels = _labels(rows, context)
-        counts = _counts(labels)
-        row = np.repeat(np.arange(rows.num_rows, dtype=np.int64), counts)
+        """Return a sequence per label, in the row's order; a row without a text or a label is an error."""
+        errors = _errors(rows, context)
+        good = np.setdiff1d(np.arange(rows.num_rows, dtype=np.int64), [error.row for error in errors])
+        labels = _labels(rows, context).take(pa.array(good, pa.int64()))
+        row = np.repeat(good, pc.list_value_length(labels).to_numpy(zero_copy_only=False))
         return Sequences(
             row=row,
             text=rows.column("sequences").take(pa.array(row, pa.int64())),
             text_pair=_hypotheses(labels.flatten(), _template(context.parameters)),
             encoding={"truncation": "only_first"},
-            errors=tuple(
-                RowError(empty, "no_labels", "expected at least one label, found an empty list", "candidate_labels")
-                for empty in np.flatnonzero(counts == 0).tolist()
-            ),
+            errors=errors,
         )
 
     def postprocess(self, outputs: Outputs, rows: pa.RecordBatch, context: TaskContext) -> Results:
@@ -146,9 +144,16 @@ def _labels(rows: pa.RecordBatch, context: TaskContext) -> pa.ListArray:
     return pc.if_else(labels.is_null(), pa.scalar(own, labels.type), labels) if labels.null_count and own else labels
 
 
-def _counts(labels: pa.ListArray) -> IntArray:
-    counts: IntArray = pc.list_value_length(labels).to_numpy(zero_copy_only=False).astype(np.int64)
-    return counts
+def _errors(rows: pa.RecordBatch, context: TaskContext) -> tuple[RowError, ...]:
+    """Return an error for each row that the pipeline refuses, too."""
+    unlabelled = pc.equal(pc.list_value_length(_labels(rows, context)), 0).to_numpy(zero_copy_only=False)
+    empty = pc.equal(rows.column("sequences"), "").to_numpy(zero_copy_only=False)
+    return tuple(
+        RowError(row, "no_labels", "expected at least one label, found an empty list", "candidate_labels")
+        if unlabelled[row]
+        else RowError(row, "no_text", "expected a text to judge, found an empty one", "sequences")
+        for row in np.flatnonzero(unlabelled | empty).tolist()
+    )
 
 
 def _hypotheses(labels: pa.StringArray, template: str) -> pa.StringArray:

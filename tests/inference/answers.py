@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from airflow_provider_hfreg.inference.engine import Engine
-from airflow_provider_hfreg.inference.loading import load_pipeline, to_transformers
+from airflow_provider_hfreg.inference.loading import load_pipeline
+from airflow_provider_hfreg.inference.stand_in import load_pipeline_object
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
 TEXTS = [
@@ -27,10 +28,12 @@ TEXTS = [
 def answers(folder, spec):
     loaded = load_pipeline(folder, spec, device="cpu")
     tokenizer = loaded.tokenizer
-    generates = spec.task == "text-generation"
-    columns = (
-        {"inputs": pa.array(TEXTS)} if generates else {"text": pa.array(TEXTS), "text_pair": pa.array(TEXTS[::-1])}
-    )
+    inputs = loaded.task.signature(spec.parameters).inputs
+    columns = {
+        feature.name: pa.array(texts if feature.shape is None else [[text or "-"] for text in texts])
+        for feature, texts in zip(inputs, (TEXTS, TEXTS[::-1]), strict=False)
+    }
+    draws, lists = spec.generation.get("do_sample"), any(feature.shape is not None for feature in inputs)
     encoded = tokenizer(TEXTS)
     return {
         "encoded": dict(encoded),
@@ -39,7 +42,7 @@ def answers(folder, spec):
         "limits": [tokenizer.model_max_length, tokenizer.padding_side, tokenizer.truncation_side],
         "special": sorted(map(str, tokenizer.all_special_tokens)),
         "outputs": Engine(loaded).run(pa.record_batch(columns), seed=3).outputs.to_pydict(),
-        "plain": None if spec.generation.get("do_sample") else to_transformers(folder, spec, device="cpu")(TEXTS),
+        "plain": None if draws or lists else load_pipeline_object(folder, spec, device="cpu")(TEXTS),
     }
 
 
