@@ -3,7 +3,7 @@
 # The first target that needs them makes a virtual environment and installs what was tested together (constraints/);
 # later ones find it done. Needed beforehand: Python 3.11, pip, make, and git to get here.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV ?= .venv
 CONSTRAINTS ?= constraints/transformers5.txt
 TORCH_BACKEND ?=
