@@ -103,6 +103,7 @@ PARAMS = {
     ),
     "if_output_exists": Param(
         "error",
+        type="string",
         enum=["error", "replace", "append"],
         title="If the output folder holds another run's results",
         description="Stop, take their place, or stand beside them.",
