@@ -39,7 +39,7 @@ from airflow_provider_hfreg.signatures.rows import RowError, from_cells, to_wind
 
 log = logging.getLogger(__name__)
 
-_OF_LOADING = ("revision", "token", "trust_remote_code", "attn_implementation", "local_files_only", "cache_dir")
+_OF_LOADING = ("revision", "token", "trust_remote_code", "local_files_only", "cache_dir")
 _NOT_NEEDED = ("framework", "batch_size", "num_workers", "use_fast")  # of transformers.pipeline; the engine decides
 
 
@@ -161,14 +161,16 @@ def build_stand_in(
 
     :param model: a hub id, a folder, or a model object; with the last, ``tokenizer`` is needed.
     :param device: as torch names it, or a number: of the accelerator, -1 for the CPU.
+    :param model_kwargs: of loading the network alone (``attn_implementation`` …).
     :param arguments: of loading (``revision``, ``token`` …) and of the task.
     :raises SignatureRequiredError: the task is none of ours either.
     :raises InvalidOptionError: an argument that the task does not have.
     """
     pipeline_task = get_task(task)
-    loading = {name: arguments.pop(name) for name in _OF_LOADING if name in arguments} | dict(model_kwargs or {})
+    loading = {name: arguments.pop(name) for name in _OF_LOADING if name in arguments}
     given = _given(pipeline_task, arguments)
-    network = _network(pipeline_task, model, dtype or torch_dtype or loading.pop("dtype", "auto"), loading)
+    settings = {"dtype": dtype or torch_dtype or "auto", **(model_kwargs or {})}
+    network = _network(pipeline_task, model, loading, settings)
     chosen = torch.device(_device_name(device))
     spec = _describe(pipeline_task, task, network, given)
     reader = _tokenizer(tokenizer or model, loading)
@@ -199,25 +201,21 @@ def _columns_of(row: Any, names: Sequence[str]) -> Mapping[str, Any]:
     )
 
 
-def _network(task: PipelineTask, model: Any, dtype: Any, loading: Mapping[str, Any]) -> Any:
+def _network(task: PipelineTask, model: Any, loading: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
     if not isinstance(model, str | Path):
         return model
     with quiet():
-        config = transformers.AutoConfig.from_pretrained(model, **_without(loading, "attn_implementation"))
+        config = transformers.AutoConfig.from_pretrained(model, **loading)
         auto_class = getattr(transformers, task.auto_class_of(config.to_dict()))
-        return auto_class.from_pretrained(model, dtype=dtype, **loading)
+        return auto_class.from_pretrained(model, **loading, **settings)
 
 
 def _tokenizer(source: Any, loading: Mapping[str, Any]) -> Any:
     if isinstance(source, str | Path):
-        return transformers.AutoTokenizer.from_pretrained(source, **_without(loading, "attn_implementation"))
+        return transformers.AutoTokenizer.from_pretrained(source, **loading)
     if callable(source) and hasattr(source, "model_input_names"):
         return source
     raise InvalidOptionError("A pipeline of a model object needs its tokenizer, too: give tokenizer=….")
-
-
-def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != name}
 
 
 def _device_name(device: Any) -> str:
