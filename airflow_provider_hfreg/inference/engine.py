@@ -102,7 +102,7 @@ class Engine:
         task = self.loaded.task
         context = replace(self.loaded.context, parameters={**self.loaded.context.parameters, **(params or {})})
         sequences = task.preprocess(window, context)
-        settled = replace(context, parameters={**context.parameters, **sequences.generation})
+        settled = replace(context, parameters={**context.parameters, **sequences.settings})
         forwarder = forwarder_for(self.loaded, settled, seed=seed)
         limit = self.loaded.token_limit
         work = plan_work(sequences, forwarder, encode=self._encode, token_limit=limit, rows=rows)

@@ -100,7 +100,7 @@ def _parameters(pipe: Any, task: PipelineTask) -> tuple[dict[str, Any], dict[str
         return dict(sorted(pipe.parameters.items())), dict(sorted(pipe.generation.items()))
     steps = (pipe._preprocess_params, pipe._forward_params, pipe._postprocess_params)  # noqa: SLF001 - no public way
     given, added = settings_of_pipeline(pipe)
-    parameters = {**plain_arguments(given), **task.parameters_of(*steps)}
+    parameters = {**plain_arguments(given), **task.spelt(task.parameters_of(*steps), pipe.tokenizer)}
     return dict(sorted(parameters.items())), dict(sorted(plain_arguments(added).items()))
 
 

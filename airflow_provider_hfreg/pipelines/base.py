@@ -110,8 +110,8 @@ class Sequences:
         ``truncation`` without ``max_length`` means: to what the model can read.
     :param facts: what :class:`Outputs` shall tell about the tokens.
     :param prompt_cut: for ``Forward.GENERATE``.
-    :param generation: for ``Forward.GENERATE``: settings that follow from the parameters and the tokenizer together
-        (the first token of a translation says its language); they go before all others.
+    :param settings: of the forward, where they follow from the parameters and the tokenizer together (the first token
+        of a translation says its language); they go before all others.
     :param errors: rows that have no sequence, and why.
     """
 
@@ -121,7 +121,7 @@ class Sequences:
     encoding: Mapping[str, Any] = field(default_factory=dict)
     facts: frozenset[TokenFact] = frozenset()
     prompt_cut: PromptCut = PromptCut.NEVER
-    generation: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     errors: tuple[RowError, ...] = ()
 
 
@@ -222,6 +222,10 @@ class PipelineTask(ABC):
 
         :param preprocess: the pipeline's ``_preprocess_params``; ``forward`` and ``postprocess`` likewise.
         """
+
+    def spelt(self, parameters: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:  # noqa: ARG002  most keep texts
+        """Return what :meth:`parameters_of` gave with texts where the pipeline kept only their token ids."""
+        return dict(parameters)
 
     @abstractmethod
     def preprocess(self, rows: pa.RecordBatch, context: TaskContext) -> Sequences:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow_provider_hfreg.errors import SignatureRequiredError
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.conversational import Conversational
+from airflow_provider_hfreg.pipelines.fill_mask import FillMask
 from airflow_provider_hfreg.pipelines.summarization import Summarization
 from airflow_provider_hfreg.pipelines.text2text_generation import Text2TextGeneration
 from airflow_provider_hfreg.pipelines.text_classification import TextClassification
@@ -15,6 +16,7 @@ from airflow_provider_hfreg.pipelines.zero_shot_classification import ZeroShotCl
 
 _TASKS: tuple[PipelineTask, ...] = (
     Conversational(),
+    FillMask(),
     Summarization(),
     Text2TextGeneration(),
     TextClassification(),

@@ -114,7 +114,7 @@ def sequences(
         row=np.arange(len(texts), dtype=np.int64),
         text=pc.binary_join_element_wise(prefix, texts, "") if prefix else texts,
         encoding=_encoding(context),
-        generation={**_stop(context), **(generation or {})},
+        settings={**_stop(context), **(generation or {})},
     )
 
 

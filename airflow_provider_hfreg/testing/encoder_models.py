@@ -87,7 +87,7 @@ def _write(folder: Path, auto_class: Any, architecture: str, seed: int, config: 
     tokenizer = (
         byte_level_tokenizer("roberta")
         if architecture in ("roberta", "xlm-roberta", "camembert")
-        else word_piece_tokenizer(pairs=architecture != "distilbert")
+        else word_piece_tokenizer(pairs=architecture not in ("distilbert", "mpnet"))
     )
     settings = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, **config}
     positions = {"max_position_embeddings": POSITIONS}
@@ -100,7 +100,7 @@ def _write(folder: Path, auto_class: Any, architecture: str, seed: int, config: 
         "roberta": lambda: transformers.RobertaConfig(**_BERT, **beyond_padding, **settings),
         "xlm-roberta": lambda: transformers.XLMRobertaConfig(**_BERT, **beyond_padding, **settings),
         "camembert": lambda: transformers.CamembertConfig(**_BERT, **beyond_padding, **settings),
-        "modernbert": lambda: transformers.ModernBertConfig(**_BERT, **positions, **settings),
+        "megatron-bert": lambda: transformers.MegatronBertConfig(**_BERT, **positions, **settings),
         "distilbert": lambda: transformers.DistilBertConfig(**_DISTILBERT, **positions, **settings),
     }
     return write_model(folder, auto_class, builders[architecture](), tokenizer, seed, alike=True)

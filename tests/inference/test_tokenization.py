@@ -109,7 +109,9 @@ def test_a_text_that_cannot_be_encoded_fails_alone(tokenizer):
 
 def test_a_tokenizer_that_cannot_work_at_all_blames_no_text(tokenizer):
     with pytest.raises(InferenceError, match="even the shortest text"):
-        encode(tokenizer, strings(["good", "bad"]), None, {"truncation": True, "max_length": 4, "stride": 9}, limit=None)
+        encode(
+            tokenizer, strings(["good", "bad"]), None, {"truncation": True, "max_length": 4, "stride": 9}, limit=None
+        )
 
 
 @pytest.mark.parametrize(("says", "positions", "limit"), [(64, 32, 32), (10**30, 512, 512), (10**30, None, None)])

@@ -32,44 +32,19 @@ TEXTS = (
 texts = st.text(max_size=60) | st.sampled_from(TEXTS)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    made = {}
-
-    def folder(architecture="bert"):
-        if architecture not in made:
-            path = tmp_path_factory.mktemp(architecture)
-            made[architecture] = encoder_models.token_classifier(path, architecture=architecture, seed=3)
-        return made[architecture]
-
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pipes(folders):
-    from airflow_provider_hfreg.inference.frameworks import transformers
-
+@pytest.fixture(scope="session")
+def pipes(folder_of, pipe_of):
     def build(architecture="bert", **arguments):
-        return transformers.pipeline("ner", str(folders(architecture)), device="cpu", **arguments)
+        return pipe_of(folder_of(encoder_models.token_classifier, architecture, seed=3), "ner", **arguments)
 
     return build
 
 
-@pytest.fixture(scope="module")
-def engines(folders, tmp_path_factory):
-    from airflow_provider_hfreg.inference.engine import Engine
-    from airflow_provider_hfreg.inference.loading import load_pipeline
-    from airflow_provider_hfreg.pipelines.folder import describe_folder
-
-    made = {}
-
-    def engine(architecture="bert"):
-        if architecture not in made:
-            folder = folders(architecture)
-            made[architecture] = Engine(load_pipeline(folder, describe_folder(folder, "ner"), device="cpu"))
-        return made[architecture]
-
-    return engine
+@pytest.fixture(scope="session")
+def engines(folder_of, engine_of):
+    return lambda architecture="bert": engine_of(
+        folder_of(encoder_models.token_classifier, architecture, seed=3), "ner"
+    )
 
 
 def window(values):
