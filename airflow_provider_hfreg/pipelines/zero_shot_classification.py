@@ -33,11 +33,10 @@ from airflow_provider_hfreg.pipelines.base import (
     TaskContext,
 )
 from airflow_provider_hfreg.pipelines.generation import with_defaults
+from airflow_provider_hfreg.pipelines.scores import Scores, not_a_number, softmax
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
 from airflow_provider_hfreg.signatures.rows import RowError
 from airflow_provider_hfreg.signatures.signature import ModelSignature
-
-Scores = npt.NDArray[np.float32]
 
 _INPUTS = (
     FeatureSpec("sequences", DataType.STRING),
@@ -170,9 +169,8 @@ def _scores(logits: Scores, starts: IntArray, counts: IntArray, context: TaskCon
     entailment = _entailment(context.config)
     alone = np.repeat(counts == 1, counts) | bool(context.parameters.get("multi_label"))
     contradiction = -1 if entailment == 0 else 0
-    return np.where(
-        alone, _against(logits[:, entailment], logits[:, contradiction]), _shared(logits[:, entailment], starts, counts)
-    )
+    against = softmax(logits[:, [contradiction, entailment]])[:, 1]
+    return np.where(alone, against, _shared(logits[:, entailment], starts, counts))
 
 
 def _entailment(config: Mapping[str, Any]) -> int:
@@ -186,17 +184,11 @@ def _entailment(config: Mapping[str, Any]) -> int:
     return next((int(place) for name, place in names if name.lower().startswith("entail")), -1)
 
 
-def _against(entailment: Scores, contradiction: Scores) -> Scores:
-    highest = np.maximum(entailment, contradiction)
-    entailed, contradicted = np.exp(entailment - highest), np.exp(contradiction - highest)
-    score: Scores = entailed / (entailed + contradicted)
-    return score
-
-
 def _shared(entailment: Scores, starts: IntArray, counts: IntArray) -> Scores:
     """Return the softmax over each row's labels."""
-    powers = np.exp(entailment - np.repeat(np.maximum.reduceat(entailment, starts), counts))
-    score: Scores = powers / np.repeat(np.add.reduceat(powers, starts), counts)
+    with np.errstate(over="ignore", invalid="ignore"):
+        powers = np.exp(entailment - np.repeat(np.maximum.reduceat(entailment, starts), counts))
+        score: Scores = powers / np.repeat(np.add.reduceat(powers, starts), counts)
     return score
 
 
@@ -208,11 +200,5 @@ def _without_nan(results: Results, bad: npt.NDArray[np.bool_], starts: IntArray)
     return Results(
         results.row[~failed],
         {name: column.take(good) for name, column in results.columns.items()},
-        tuple(RowError(row, "not_a_number", _NOT_A_NUMBER) for row in results.row[failed].tolist()),
+        not_a_number(results.row[failed].tolist()),
     )
-
-
-_NOT_A_NUMBER = (
-    "the model gave NaN for a label of this row, so no label is the best: its weights may be damaged, or overflow in "
-    "their dtype (float16 does where bfloat16 or float32 does not)"
-)
