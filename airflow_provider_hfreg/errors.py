@@ -17,6 +17,7 @@ Every error of this package: one tree, one root.
     │   └── CompareAndSwapLostError        retryable: another writer was faster
     ├── PublishStateUnknownError           retryable: the answer to the commit was lost and could not be read back
     ├── IntegrityError
+    │   ├── BlobMissingError               a version's bytes are gone from the store
     │   ├── DigestMismatchError            the bytes are not those that were stored
     │   └── UnknownFormatError             written by a newer version of this package, or not by it
     ├── StorageError
@@ -51,7 +52,8 @@ Every error of this package: one tree, one root.
         ├── OutputExistsError              the folder holds something else
         ├── TooManyRowErrorsError
         ├── RowsNotConservedError          rows in are not rows ok + rows quarantined
-        └── RunCancelledError
+        ├── RunCancelledError              stopped as asked; running again goes on
+        └── RunAbandonedError              another run took this one's place
 
 ``retryable`` is read where an operator turns an error into a retry or into ``AirflowFailException``, and nowhere else
 that would hide it. A bad row is no exception but a value: :class:`airflow_provider_hfreg.signatures.rows.RowError`.
@@ -126,6 +128,10 @@ class PublishStateUnknownError(HfregError):
 
 class IntegrityError(HfregError):
     """What is stored is not what was written."""
+
+
+class BlobMissingError(IntegrityError):
+    """A version's manifest is there, and the bytes of one of its files are gone from the store."""
 
 
 class DigestMismatchError(IntegrityError):
@@ -281,3 +287,7 @@ class RowsNotConservedError(RunError):
 
 class RunCancelledError(RunError):
     """Stopped between two batches because somebody asked for it; what was committed stays."""
+
+
+class RunAbandonedError(RunError):
+    """Another run took this one's place in the output folder: a retry would only take it back, and so on for ever."""

@@ -31,10 +31,12 @@ def may_be_retried(error: HfregError) -> bool:
     Tell whether another try of the same task can succeed, unchanged.
 
     A cancelled run can: a worker that is shut down terminates its tasks, and what they committed stays. Who marks
-    a task as failed or clears it has decided already, and Airflow ignores what the terminated try says.
+    a task as failed or clears it has decided already, and Airflow ignores what the terminated try says. An abandoned
+    run cannot: its retry would abandon the run that took its place, whose retry would do the same.
 
-    >>> may_be_retried(RunCancelledError("stopped"))
-    True
+    >>> from airflow_provider_hfreg.errors import RunAbandonedError
+    >>> may_be_retried(RunCancelledError("stopped")), may_be_retried(RunAbandonedError("replaced"))
+    (True, False)
     """
     return error.retryable or isinstance(error, RunCancelledError)
 

@@ -92,6 +92,7 @@ def run_batch(
     :raises TooManyRowErrorsError: more rows failed than may.
     :raises RowsNotConservedError: rows were lost or doubled; nothing is marked as finished.
     :raises RunCancelledError: ``cancelled`` said so.
+    :raises RunAbandonedError: another run took this one's place.
     """
     ask = prepare(
         request,
@@ -176,7 +177,7 @@ def _begun(decision: Decision, ask: Ask, engine: Callable[[], Engine]) -> RunDoc
         len(document.shards),
         document.batch_run_id,
     )
-    return outputs.begin(ask.output, document, alone=ask.request.if_output_exists == "error")
+    return outputs.begin(ask.output, document, alone=ask.request.if_output_exists != "append")
 
 
 def _execute_missing(

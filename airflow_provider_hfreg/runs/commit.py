@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_hfreg.errors import KeyExistsError, RowsNotConservedError, RunCancelledError
+from airflow_provider_hfreg.errors import KeyExistsError, RowsNotConservedError, RunAbandonedError
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.report import RowCounts, check_conserved
@@ -133,7 +133,7 @@ def commit_shard(store: ObjectStore, document: RunDocument, written: WrittenShar
     Commit one attempt, or accept that another one was faster.
 
     :returns: the marker that stands: this attempt's, or the winner's.
-    :raises RunCancelledError: another run took this one's place meanwhile; nothing was written.
+    :raises RunAbandonedError: another run took this one's place meanwhile; nothing was written.
     """
     check_not_abandoned(store, document)
     marker = written.marker
@@ -163,10 +163,10 @@ def check_not_abandoned(store: ObjectStore, document: RunDocument) -> None:
     """
     Raise if another run took this one's place: a part put now would stand beside that run's.
 
-    :raises RunCancelledError: it did.
+    :raises RunAbandonedError: it did.
     """
     if store.find_info(layout.abandoned_key(document.batch_run_id)) is not None:
-        raise RunCancelledError(
+        raise RunAbandonedError(
             f"The run {document.batch_run_id} was abandoned: another run, with rerun=True or if_output_exists="
             f"'replace', took its place in {store.url}. Nothing more is written by this one."
         )

@@ -86,9 +86,10 @@ def begin(store: ObjectStore, document: RunDocument, *, alone: bool) -> RunDocum
     """
     Write ``run.json``, from which on the run exists.
 
-    :param alone: no other run may share the folder: seen again afterwards, because two can begin at one moment.
+    :param alone: no other run may share the folder, apart from those that this one replaces: seen again afterwards,
+        because another one can begin, and even finish, while this one scans its input.
     :returns: the document that stands; an equal run that began at the same moment may have written it.
-    :raises OutputExistsError: another run began in the folder at the same moment; this one is withdrawn.
+    :raises OutputExistsError: another run began in the folder meanwhile; this one is withdrawn.
     """
     key = layout.run_key(document.batch_run_id)
     try:

@@ -15,6 +15,7 @@ from airflow_provider_hfreg.errors import (
     InputNotFoundError,
     InvalidRunOptionError,
     OutputExistsError,
+    RunAbandonedError,
     RunCancelledError,
     TooManyRowErrorsError,
     UnknownParameterError,
@@ -263,7 +264,7 @@ def test_an_abandoned_run_writes_nothing_more(file_place, texts):
             file_place.run(identity="other", if_output_exists="replace")
         return False
 
-    with pytest.raises(RunCancelledError, match="was abandoned: another run"):
+    with pytest.raises(RunAbandonedError, match="was abandoned: another run"):
         file_place.run(cancelled=overtaken)
     assert file_place.result()["id"].to_pylist() == list(range(40))
 

@@ -147,6 +147,25 @@ def test_two_runs_that_begin_at_one_moment_do_not_share_a_folder(file_place, tex
     assert [run.batch_run_id for run in look(file_place.output, own_prefix="").runs] == [theirs.batch_run_id]
 
 
+def test_of_two_runs_that_both_replace_one_steps_back(file_place, texts):
+    file_place.put_csv("in/a.csv", texts(10))
+    file_place.run(identity="earlier")
+    ask = file_place.ask(if_output_exists="replace")
+    other = Faults(
+        Fault(
+            "put_if_absent",
+            lambda: file_place.run(identity="them", if_output_exists="replace"),
+            when="before",
+            key="run.json",
+        )
+    )
+    with pytest.raises(OutputExistsError, match="Nothing was written by this one"):
+        run_prepared(replace(ask, output=FaultyStore(ask.output, other)))
+    assert file_place.result()["id"].to_pylist() == list(range(10))
+    mine = batch_run_id("me", ask.fingerprint)
+    assert not [key for key in file_place.output.list_names(layout.RUNS_FOLDER) if mine in key]
+
+
 def test_an_equal_run_that_began_first_has_the_plan(file_place, texts):
     file_place.put_csv("in/a.csv", texts(10))
     _, document = planned(file_place)
