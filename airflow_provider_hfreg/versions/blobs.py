@@ -46,7 +46,11 @@ def describe_file(path: str, local: Path) -> VersionFile:
 
 
 def is_stored(store: ObjectStore, file: VersionFile) -> bool:
-    """Tell whether a file's blob is in the store with the right size: a blob of another size is damaged."""
+    """
+    Tell whether a file's blob is in the store with the right size: a blob of another size is damaged.
+
+    Other damage is not seen here, because it takes reading the whole blob: the cache sees it at the download.
+    """
     info = store.find_info(file.key)
     return info is not None and info.size_bytes == file.size_bytes
 

@@ -34,7 +34,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from airflow_provider_hfreg.errors import DigestMismatchError, StorageError
+from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, KeyNotFoundError, StorageError
 from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
 from airflow_provider_hfreg.versions.blobs import hash_file
 from airflow_provider_hfreg.versions.layout import digest_hex
@@ -70,9 +70,15 @@ class HostCache:
         Return a folder with the version's files, fetching those that this host lacks.
 
         :param verify: read every file and compare its digest, instead of trusting the record of the last time.
+        :raises BlobMissingError: the store has lost a file of the version.
         :raises DigestMismatchError: the store's copy of a file is damaged.
         """
-        blobs = {file.path: self.fetch(store, file, verify=verify, progress=progress) for file in manifest.files}
+        blobs = {}
+        for file in manifest.files:
+            try:
+                blobs[file.path] = self.fetch(store, file, verify=verify, progress=progress)
+            except KeyNotFoundError as error:
+                raise _missing(store, manifest, file) from error
         folder = self.folder / "folders" / digest_hex(manifest.content_digest)
         if not _links_to(folder, blobs):
             with self._explained(manifest.size_bytes), self._locked(folder.name):
@@ -103,6 +109,7 @@ class HostCache:
         """
         Return the local copy of a blob, downloading it if this host lacks it or holds a damaged one.
 
+        :raises KeyNotFoundError: the store has none.
         :raises DigestMismatchError: the store's copy is damaged; names the key, the expected and the found digest.
         """
         path = self.folder / "sha256" / digest_hex(file.digest)
@@ -197,10 +204,20 @@ class HostCache:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
+def _missing(store: ObjectStore, manifest: Manifest, file: VersionFile) -> BlobMissingError:
+    return BlobMissingError(
+        f"{manifest.model_name}/{manifest.version_name} cannot be loaded: its file {file.path} is gone from the store; "
+        f"there is no {store.location(file.key)}. Log the same model again under the same name, which uploads what is "
+        "missing, or restore the object from the bucket's versions or a copy."
+    )
+
+
 def _mismatch(store: ObjectStore, file: VersionFile, found: str) -> DigestMismatchError:
     return DigestMismatchError(
         f"{store.location(file.key)} ({file.path}) is damaged: expected {file.digest}, got {found}, twice. It was not "
-        "loaded. Restore the object from the bucket's versions or a copy, or log the same model again under a new name."
+        "loaded. Restore the object from the bucket's versions or a copy; or delete it from the store and then log the "
+        "same model again under the same name, which uploads it anew. Without deleting it, the damaged object would be "
+        "taken for stored."
     )
 
 

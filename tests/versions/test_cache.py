@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_provider_hfreg.errors import DigestMismatchError, KeyNotFoundError, StorageError, StorageUnavailableError
+from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, StorageError, StorageUnavailableError
 from airflow_provider_hfreg.storage.local import LocalStore
 from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, raising
 from airflow_provider_hfreg.versions.cache import HostCache, default_cache_folder
@@ -119,6 +119,20 @@ def test_a_blob_damaged_in_the_store_is_never_a_model(counted, manifest, tmp_pat
     assert not list((tmp_path / "cache" / "sha256").glob(blob.digest[-64:]))
 
 
+def test_a_blob_damaged_in_the_store_is_healed_the_way_the_error_says(
+    counted, manifest, tmp_path, model_folder, publish_folder
+):
+    blob = next(file for file in manifest.files if file.path == "model.safetensors")
+    good = counted.store.get(blob.key)
+    counted.store.put(blob.key, good[:-1] + b"!")
+    cache = HostCache(tmp_path / "cache")
+    with pytest.raises(DigestMismatchError, match="delete it from the store and then log the same model again under"):
+        cache.folder_of(counted, manifest)
+    counted.store.delete([blob.key])
+    assert publish_folder(counted, model_folder()).manifest == manifest
+    assert weights_of(cache.folder_of(counted, manifest)).read_bytes() == good
+
+
 def test_an_answer_damaged_on_the_way_is_fetched_again(counted, manifest, tmp_path):
     blob = next(file for file in manifest.files if file.path == "model.safetensors")
     good = counted.store.get(blob.key)
@@ -137,10 +151,17 @@ def test_a_download_that_fails_leaves_nothing_and_the_next_one_succeeds(counted,
     assert cache.folder_of(counted, manifest).is_dir()
 
 
-def test_a_blob_that_is_gone_is_told_with_its_key(counted, manifest, tmp_path):
-    counted.store.delete([manifest.files[0].key])
-    with pytest.raises(KeyNotFoundError, match=manifest.files[0].key):
-        HostCache(tmp_path / "cache").folder_of(counted, manifest)
+def test_a_blob_that_is_gone_is_told_with_its_version_and_logging_again_brings_it_back(
+    counted, manifest, tmp_path, model_folder, publish_folder
+):
+    lost = manifest.files[0]
+    counted.store.delete([lost.key])
+    cache = HostCache(tmp_path / "cache")
+    with pytest.raises(BlobMissingError, match=f"finbert/v1 .* {lost.path} .*under the same name") as caught:
+        cache.folder_of(counted, manifest)
+    assert lost.key in str(caught.value)
+    publish_folder(counted, model_folder())
+    assert (cache.folder_of(counted, manifest) / lost.path).exists()
 
 
 def test_a_folder_with_a_foreign_file_or_a_lost_link_is_built_again(counted, manifest, tmp_path):
