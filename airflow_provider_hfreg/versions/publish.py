@@ -3,8 +3,9 @@ Making a version visible: everything first, then one conditional put, which is t
 
 The order, and why:
 
-1. The name is looked at first: a version that exists with this very content is success and moves no byte; with other
-   content, or deleted, it is refused before anything is uploaded.
+1. The name is looked at first: with other content, or deleted, it is refused before anything is uploaded. A version
+   that exists with this very content is success, after a look at each of its blobs: one that is gone is uploaded again.
+   So logging again heals a version, and moves no byte of a whole one.
 2. Blobs, each looked for before it is sent. A crash leaves blobs that nobody names: harmless, and reused by the next
    attempt.
 3. Their sizes, read back.
@@ -66,14 +67,16 @@ def publish(store: ObjectStore, manifest: Manifest, upload: Callable[[], None]) 
     Make a version visible, exactly once.
 
     :param manifest: complete; its files hashed, not yet uploaded.
-    :param upload: stores the manifest's blobs and verifies them.
+    :param upload: stores those of the manifest's blobs that are not stored, and verifies them.
     :raises VersionExistsError: the name holds other content, or was deleted.
     :raises PublishStateUnknownError: the commit's answer was lost and could not be asked for; logging again settles it.
     """
     _check_not_deleted(store, manifest)
     existing = find_manifest(store, manifest.model_name, manifest.version_name)
     if existing is not None:
-        return _judge(existing, manifest)
+        published = _judge(existing, manifest)
+        upload()  # what the store has lost since; nothing for a whole version
+        return published
     upload()
     return _commit(store, manifest)
 

@@ -67,7 +67,19 @@ def test_logging_the_same_content_again_moves_no_byte_and_keeps_what_was_logged(
     again = publish_folder(counted, folder, metrics={"f1": 0.9})
     assert not again.created
     assert again.manifest.logged.metrics == {"f1": 0.5}
-    assert set(counted.faults.calls) == {"get", "get_with_etag"}
+    assert set(counted.faults.calls) == {"get", "get_with_etag", "find_info"}
+    assert counted.faults.calls["find_info"] == len(again.manifest.files)
+
+
+def test_logging_the_same_content_again_uploads_the_blobs_that_are_gone(store, model_folder, publish_folder):
+    folder = model_folder()
+    published = publish_folder(store, folder)
+    lost = published.manifest.files[0]
+    store.delete([lost.key])
+    again = publish_folder(store, folder)
+    assert not again.created
+    assert again.manifest == published.manifest
+    assert store.get(lost.key) == (folder / lost.path).read_bytes()
 
 
 def test_other_content_under_a_taken_name_is_refused_before_anything_is_uploaded(store, model_folder, publish_folder):
