@@ -11,7 +11,7 @@ from airflow_provider_hfreg.errors import (
     OutputExistsError,
     UnsupportedPipelineError,
 )
-from airflow_provider_hfreg.runs import outputs
+from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.decide import Action, Decision
 from airflow_provider_hfreg.runs.inputs import InputFile, is_hidden, is_listed, list_input
 from airflow_provider_hfreg.runs.progress import Log
@@ -23,6 +23,8 @@ from airflow_provider_hfreg.storage.urls import open_store, split_glob
 if TYPE_CHECKING:
     from airflow_provider_hfreg.registry.version import ModelVersion
     from airflow_provider_hfreg.storage.settings import S3Settings
+
+_ANY_RUN = "0123456789-0123456789"  # a part's name matches what it matches, whatever the run
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _check_runnable(version: ModelVersion, function_name: str) -> None:
 def _check_apart(inputs: ObjectStore, key: str, output: ObjectStore) -> None:
     below = output.url.removeprefix(f"{inputs.url.rstrip('/')}/")
     if below != output.url or output.url == inputs.url:
-        part = f"{below}/part.parquet" if below != output.url else "part.parquet"
+        part = layout.part_key(0, _ANY_RUN) if below == output.url else f"{below}/{layout.part_key(0, _ANY_RUN)}"
         if not is_hidden(part) and is_listed(key, part):
             raise InvalidRunOptionError(
                 f"The output folder {output.url} lies inside the input {inputs.location(key)}: the next try would read "

@@ -33,7 +33,7 @@ from airflow_provider_hfreg.runs.planning import plan_run
 from airflow_provider_hfreg.runs.progress import Log, ProgressLog
 from airflow_provider_hfreg.runs.read_ahead import ReadAhead
 from airflow_provider_hfreg.runs.report import ALREADY_COMPLETED, COMPLETED, RowCounts, RunReport, check_conserved
-from airflow_provider_hfreg.runs.row_errors import RowErrorWatch
+from airflow_provider_hfreg.runs.row_errors import RowErrorWatch, check_outcome
 from airflow_provider_hfreg.runs.spec import BatchRequest, identity_prefix
 from airflow_provider_hfreg.runs.tables.windows import TableWindow
 from airflow_provider_hfreg.storage.base import ObjectStore
@@ -93,6 +93,7 @@ def run_batch(
     :raises RowsNotConservedError: rows were lost or doubled; nothing is marked as finished.
     :raises RunCancelledError: ``cancelled`` said so.
     :raises RunAbandonedError: another run took this one's place.
+    :raises UnknownFormatError: the plan of an unfinished run cannot be read; ``rerun`` abandons it.
     """
     ask = prepare(
         request,
@@ -111,10 +112,11 @@ def run_prepared(
 ) -> RunReport:
     """Run what :func:`~airflow_provider_hfreg.runs.asking.prepare` gave, on the stores that it holds."""
     began_s = time.monotonic()
-    state = outputs.look(ask.output, own_prefix=identity_prefix(ask.identity))
-    decision = decide(
-        ask.identity, ask.fingerprint, state, if_output_exists=ask.request.if_output_exists, rerun=ask.rerun
-    )
+    decision = _decided(ask)
+    if decision.action is Action.RESUME and ask.rerun and not outputs.is_readable(ask.output, decision.batch_run_id):
+        # Nobody can go on with it: without this, rerun would resume it for ever.
+        outputs.abandon(ask.output, [decision.batch_run_id], successor=None)
+        decision = _decided(ask)
     refuse(decision, ask)
     if decision.action is Action.RETURN:
         return _finished_before(decision, ask)
@@ -126,12 +128,18 @@ def run_prepared(
     return _finish(document, ask, executed, elapsed_s=time.monotonic() - began_s)
 
 
+def _decided(ask: Ask) -> Decision:
+    state = outputs.look(ask.output, own_prefix=identity_prefix(ask.identity))
+    return decide(ask.identity, ask.fingerprint, state, if_output_exists=ask.request.if_output_exists, rerun=ask.rerun)
+
+
 def _finished_before(decision: Decision, ask: Ask) -> RunReport:
     report = outputs.find_report(ask.output, decision.batch_run_id)
     if report is None:
         raise InputChangedError(
             f"The report of the run {decision.batch_run_id} was there and is gone from {ask.output.url}. Run again."
         )
+    check_outcome(ask.request, RowCounts(report.rows_in, report.rows_ok, report.rows_quarantined))
     ask.log.info(
         "already completed: run %s has %d rows in %s; rerun=True does it over",
         report.batch_run_id,
@@ -247,6 +255,7 @@ def _finish(document: RunDocument, ask: Ask, executed: Executed, *, elapsed_s: f
     counts = check_conserved(
         _total(executed.markers), planned_rows=document.rows, where=f"The run {document.batch_run_id}"
     )
+    check_outcome(ask.request, counts)
     report = RunReport(
         status=COMPLETED,
         batch_run_id=document.batch_run_id,
@@ -268,8 +277,13 @@ def _finish(document: RunDocument, ask: Ask, executed: Executed, *, elapsed_s: f
         seed=document.seed,
     )
     outputs.finish(ask.output, document, executed.markers, report)
-    ask.log.info(
-        "completed: %d rows in, %d ok, %d quarantined", counts.rows_in, counts.rows_ok, counts.rows_quarantined
+    ask.log.log(
+        logging.WARNING if counts.rows_quarantined else logging.INFO,
+        "completed: %d rows in, %d ok, %d quarantined%s",
+        counts.rows_in,
+        counts.rows_ok,
+        counts.rows_quarantined,
+        f" in {report.errors_url}" if report.errors_url else "",
     )
     return report
 

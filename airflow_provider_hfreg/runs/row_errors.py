@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from airflow_provider_hfreg.errors import TooManyRowErrorsError
 from airflow_provider_hfreg.runs.parts import QuarantinedRow
+from airflow_provider_hfreg.runs.report import RowCounts
 from airflow_provider_hfreg.runs.spec import BatchRequest, most_row_errors
 
 
@@ -38,6 +39,7 @@ class RowErrorWatch:
             self._first = self._first or quarantined[0]
             if self._request.on_row_error == "fail":
                 raise TooManyRowErrorsError(self._one_failed(quarantined[0]))
+        check_policy(self._request, total)
         if self._limit is not None and total > self._limit:
             raise TooManyRowErrorsError(self._too_many(total))
 
@@ -54,6 +56,43 @@ class RowErrorWatch:
         return (
             f"{total} of {self._rows} rows cannot be run, and {allowed}.{seen} Correct the input, or raise "
             "max_row_errors and run again: shards that are committed are kept."
+        )
+
+
+def check_policy(request: BatchRequest, total: int) -> None:
+    """
+    Refuse rows that were quarantined under another policy: by an earlier try, or by a run that is finished.
+
+    :raises TooManyRowErrorsError: there are some, and no row may fail.
+    """
+    if request.on_row_error == "fail" and total:
+        raise TooManyRowErrorsError(
+            f"{total} rows of this run were quarantined by an earlier try, and on_row_error='fail' allows none. "
+            "Correct the input, or accept them with on_row_error='quarantine'."
+        )
+
+
+def check_outcome(request: BatchRequest, counts: RowCounts) -> None:
+    """
+    Refuse the outcome of a whole run that its request does not allow, also of one that was finished under another.
+
+    A run in which no row worked is refused unless ``max_row_errors`` says that even this is wanted: it is nearly always
+    a wrong column, and must not look like a success.
+
+    >>> check_outcome(BatchRequest("file:///in", "file:///out", max_row_errors=1.0), RowCounts(2, 0, 2))
+    >>> check_outcome(BatchRequest("file:///in", "file:///out"), RowCounts(2, 0, 2))
+    Traceback (most recent call last):
+        ...
+    airflow_provider_hfreg.errors.TooManyRowErrorsError: ...
+
+    :raises TooManyRowErrorsError: it does not.
+    """
+    RowErrorWatch(request, counts.rows_in).check((), counts.rows_quarantined)
+    if counts.rows_in and not counts.rows_ok and request.max_row_errors is None:
+        raise TooManyRowErrorsError(
+            f"None of the {counts.rows_in} rows could be run; the quarantined rows in the output's _hfreg folder tell "
+            "why. Most likely the wrong column is mapped to the model's input: correct that and run again with "
+            "rerun=True. If even this outcome is wanted, set max_row_errors=1.0."
         )
 
 

@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from airflow_provider_hfreg.errors import InvalidRunOptionError
@@ -37,7 +37,8 @@ class BatchRequest:
     :param output: URL of the folder that gets the result.
     :param input_format: ``parquet``, ``csv`` or ``jsonl``; None: by the files' endings.
     :param columns: the signature's feature name → the table's column name, where they differ.
-    :param passthrough: table columns to copy to the output; None: all of them, ``[]``: none.
+    :param passthrough: table columns to copy to the output; None: all of them, ``[]``: none. Those of a CSV file that
+        no feature reads are copied as text, as they stand.
     :param output_prefix: put before the names of the model's output columns.
     :param params: run-time parameters of the version's function.
     :param function_name: the version's function.
@@ -75,8 +76,19 @@ class BatchRequest:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> BatchRequest:
-        """Rebuild what :meth:`to_json` gave."""
-        return cls(**plain)
+        """Rebuild what :meth:`to_json` gave; what only a newer version of this package knows is left out."""
+        return cls(**known_fields(cls, plain))
+
+
+def known_fields(kind: type[Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return those of the values that are fields of a dataclass.
+
+    >>> known_fields(Fingerprint, {"version": "v", "colour": "red"})
+    {'version': 'v'}
+    """
+    names = {known.name for known in fields(kind)}
+    return {name: value for name, value in plain.items() if name in names}
 
 
 def check_request(request: BatchRequest) -> BatchRequest:
@@ -101,7 +113,7 @@ def check_request(request: BatchRequest) -> BatchRequest:
     _require(request, "on_row_error", request.on_row_error in ON_ROW_ERROR, f"one of {', '.join(ON_ROW_ERROR)}")
     allowed = f"one of {', '.join(IF_OUTPUT_EXISTS)}"
     _require(request, "if_output_exists", request.if_output_exists in IF_OUTPUT_EXISTS, allowed)
-    limit = "None, a number of rows such as 100, or a share of them such as 0.01"
+    limit = "None, a number of rows such as 100, or a share of them such as 0.01 (1.0: all of them)"
     _require(request, "max_row_errors", _is_limit(request.max_row_errors), limit)
     _require(request, "rows_per_shard", _is_count(request.rows_per_shard), "a whole number from 1 on")
     budget = request.token_budget
@@ -154,7 +166,7 @@ def _is_seed(value: object) -> bool:
 
 def _is_limit(value: object) -> bool:
     if isinstance(value, float):
-        return 0 <= value < 1
+        return 0 <= value <= 1
     return value is None or (isinstance(value, int) and _is_whole(value) and value >= 0)
 
 

@@ -54,7 +54,9 @@ def parse_url(url: str) -> StoreUrl:
     """
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in ("s3", "file"):
-        raise StorageUrlError(f"{url!r} is no storage URL: write s3://bucket/prefix or file:///folder.{_hint(url)}")
+        raise StorageUrlError(
+            f"{_without_user(url)!r} is no storage URL: write s3://bucket/prefix or file:///folder.{_hint(url)}"
+        )
     if scheme == "file":
         return _parse_file(url, rest)
     bucket, _, path = rest.partition("/")
@@ -62,7 +64,7 @@ def parse_url(url: str) -> StoreUrl:
     if not bucket or "@" in bucket:  # the second is a place for credentials, which would end in logs
         raise StorageUrlError(f"{_without_user(url)!r} names no bucket: write s3://bucket/prefix.")
     if any(segment in ("", ".", "..") for segment in path.split("/")) and path:
-        raise StorageUrlError(f"{url!r} has an empty, '.' or '..' segment: write s3://bucket/prefix.")
+        raise StorageUrlError(f"{_without_user(url)!r} has an empty, '.' or '..' segment: write s3://bucket/prefix.")
     return StoreUrl("s3", bucket, path)
 
 
@@ -137,13 +139,21 @@ def _character_set(part: str) -> str:
 def _parse_file(url: str, rest: str) -> StoreUrl:
     path = unquote(rest.removeprefix("localhost"))
     if not path.startswith("/"):
-        raise StorageUrlError(f"{url!r} names no absolute folder: a file URL has three slashes, file:///folder.")
+        raise StorageUrlError(
+            f"{_without_user(url)!r} names no absolute folder: a file URL has three slashes, file:///folder."
+        )
     if ".." in path.split("/") or "\0" in path:
-        raise StorageUrlError(f"{url!r} has a '..' segment: write the folder it means.")
+        raise StorageUrlError(f"{_without_user(url)!r} has a '..' segment: write the folder it means.")
     return StoreUrl("file", "", Path(path).as_posix().replace("//", "/"))
 
 
 def _without_user(url: str) -> str:
+    """
+    Return a URL for a message, without a place where credentials may stand.
+
+    >>> _without_user("s3a://key:secret@bucket/a@b")
+    's3a://bucket/a@b'
+    """
     return re.sub(r"//[^/]*@", "//", url)
 
 

@@ -63,5 +63,6 @@ def test_minimal_scores_a_folder_with_the_version_that_passed(nightly_log, run_d
 
     run_dag("minimal")
 
-    results = read_results(f"{lake}/scores", s3_settings).to_pylist()
+    (day,) = open_store(f"{lake}/scores", s3_settings).list_names()
+    results = read_results(f"{lake}/scores/{day}", s3_settings).to_pylist()
     assert [(row["id"], row["label"]) for row in results] == [(1, "POSITIVE"), (2, "NEGATIVE")]

@@ -342,3 +342,30 @@ def test_a_token_budget_of_its_own_changes_no_answer(file_place, texts):
     file_place.run(identity="two", token_budget=16, if_output_exists="replace")
     assert file_place.result()["label"] == before["label"]
     assert file_place.version.engine().token_budget > 16  # the resident engine keeps its own
+
+
+def test_a_run_in_which_no_row_worked_is_no_success(file_place):
+    file_place.put_csv("in/a.csv", [(row, None) for row in range(4)])
+    for _ in range(2):
+        with pytest.raises(TooManyRowErrorsError, match=r"None of the 4 rows could be run.*max_row_errors=1\.0"):
+            file_place.run()
+    assert file_place.run(max_row_errors=1.0).rows_quarantined == 4
+    with pytest.raises(TooManyRowErrorsError, match="None of the 4 rows"):
+        file_place.run()
+
+
+@pytest.mark.parametrize("stricter", [{"on_row_error": "fail"}, {"max_row_errors": 0}])
+def test_a_finished_run_is_not_returned_to_who_allows_fewer_errors(file_place, texts, stricter):
+    file_place.put_csv("in/a.csv", [*texts(9), (9, None)])
+    assert file_place.run().rows_quarantined == 1
+    with pytest.raises(TooManyRowErrorsError, match=r"^1 (of 10 )?rows"):
+        file_place.run(**stricter)
+    assert file_place.run().status == "already_completed"
+
+
+def test_a_glob_that_would_match_the_runs_own_parts_is_refused(file_place, texts):
+    file_place.put_csv("data/part-a.csv", texts(3))
+    with pytest.raises(InvalidRunOptionError, match="lies inside the input"):
+        file_place.run(
+            input=f"{file_place.store.url}/*/part-*", output=f"{file_place.store.url}/out", input_format="csv"
+        )

@@ -53,7 +53,7 @@ def test_an_option_that_cannot_be_is_named(option, value):
         check_request(replace(REQUEST, **{option: value}))
 
 
-@pytest.mark.parametrize("max_row_errors", [None, 0, 5, 0.0, 0.5])
+@pytest.mark.parametrize("max_row_errors", [None, 0, 5, 0.0, 0.5, 1.0])
 def test_limits_may_be_numbers_or_shares(max_row_errors):
     check_request(replace(REQUEST, max_row_errors=max_row_errors))
 
