@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from airflow_provider_hfreg.errors import UnknownParameterError
 from airflow_provider_hfreg.inference.batch import Batch, Forwarder
 from airflow_provider_hfreg.inference.batching import cut_batches
 from airflow_provider_hfreg.inference.execution import Executor
@@ -25,7 +26,7 @@ from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.inference.tables import encode_tables
 from airflow_provider_hfreg.inference.tokenization import Encoded, encode
 from airflow_provider_hfreg.inference.work import Work, plan_work
-from airflow_provider_hfreg.pipelines.base import Forward, IntArray, Sequences
+from airflow_provider_hfreg.pipelines.base import Forward, IntArray, PipelineTask, Sequences
 from airflow_provider_hfreg.signatures.features import FeatureSpec
 from airflow_provider_hfreg.signatures.rows import RowError
 
@@ -101,6 +102,7 @@ class Engine:
         rows = np.arange(window.num_rows) + first_row if isinstance(first_row, int) else first_row
         task = self.loaded.task
         context = replace(self.loaded.context, parameters={**self.loaded.context.parameters, **(params or {})})
+        features = _same_columns(task, self.loaded.context.parameters, context.parameters)
         sequences = task.preprocess(window, context)
         settled = replace(context, parameters={**context.parameters, **sequences.settings})
         forwarder = forwarder_for(self.loaded, settled, seed=seed)
@@ -112,7 +114,7 @@ class Engine:
         errors = {error.row: error for error in (*results.errors, *failed, *sequences.errors)}
         return WindowResult(
             row=results.row,
-            outputs=_record_batch(task.signature(context.parameters).outputs, results.columns),
+            outputs=_record_batch(features, results.columns),
             errors=tuple(errors[row] for row in sorted(errors)),
             sequences=len(work),
             tokens=work.tokens,
@@ -163,6 +165,22 @@ def _token_budget(loaded: LoadedPipeline) -> int:
     if loaded.device.type != "cpu":
         return _ACCELERATOR_BUDGET
     return _CPU_GENERATION_BUDGET if loaded.task.forward is Forward.GENERATE else _CPU_BUDGET
+
+
+def _same_columns(task: PipelineTask, built: Mapping[str, Any], run: Mapping[str, Any]) -> Sequence[FeatureSpec]:
+    """
+    Return the version's output columns.
+
+    :raises UnknownParameterError: the run's parameters would give others.
+    """
+    features = task.signature(built).outputs
+    if task.signature(run).outputs != features:
+        changed = ", ".join(f"{name}={value!r}" for name, value in run.items() if built.get(name) != value)
+        raise UnknownParameterError(
+            f"{changed} would change the output columns, and this version's are "
+            f"{', '.join(feature.name for feature in features)}. Log a version that is built with it."
+        )
+    return features
 
 
 def _record_batch(features: Sequence[FeatureSpec], columns: Mapping[str, pa.Array]) -> pa.RecordBatch:

@@ -6,6 +6,7 @@ from airflow_provider_hfreg.errors import SignatureRequiredError
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.conversational import Conversational
 from airflow_provider_hfreg.pipelines.fill_mask import FillMask
+from airflow_provider_hfreg.pipelines.question_answering import QuestionAnswering
 from airflow_provider_hfreg.pipelines.summarization import Summarization
 from airflow_provider_hfreg.pipelines.text2text_generation import Text2TextGeneration
 from airflow_provider_hfreg.pipelines.text_classification import TextClassification
@@ -17,6 +18,7 @@ from airflow_provider_hfreg.pipelines.zero_shot_classification import ZeroShotCl
 _TASKS: tuple[PipelineTask, ...] = (
     Conversational(),
     FillMask(),
+    QuestionAnswering(),
     Summarization(),
     Text2TextGeneration(),
     TextClassification(),
