@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from airflow_provider_hfreg.errors import ModelTooLargeError
+from airflow_provider_hfreg.errors import InvalidOptionError, ModelTooLargeError
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
@@ -37,8 +37,20 @@ _ELEMENT_BYTES: Mapping[str, int] = {
 
 
 def choose_device(device: str | None = None) -> str:
-    """Return ``device``, or the accelerator where there is one, or ``cpu``."""
-    return device or ("cuda" if torch.cuda.is_available() else "cpu")
+    """
+    Return ``device``, or the accelerator where there is one, or ``cpu``.
+
+    :raises InvalidOptionError: torch knows no such device, or it is not on this machine.
+    """
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidOptionError(
+            f"There is no device {device!r} here: {reason} Write 'cpu', 'cuda' or 'cuda:1', or None for the best one."
+        ) from None
+    return chosen
 
 
 def required_bytes(spec: PipelineSpec) -> int:

@@ -141,6 +141,7 @@ def _load(
             dtype=getattr(torch, spec.dtype) if spec.dtype else "auto",
             attn_implementation=_attention(spec, chosen),
             output_loading_info=True,
+            use_safetensors=True,  # whatever else somebody put into the bucket, no pickle is read
             **local,
         )
         tokenizer = load_tokenizer(folder, **local)

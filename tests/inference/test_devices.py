@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from airflow_provider_hfreg.errors import ModelTooLargeError
+from airflow_provider_hfreg.errors import InvalidOptionError, ModelTooLargeError
 from airflow_provider_hfreg.inference import devices
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
@@ -70,3 +70,9 @@ def test_a_model_too_large_is_refused_with_both_numbers():
 
 def test_an_unknown_dtype_counts_the_files():
     assert devices.required_bytes(PipelineSpec(task="x", parameter_count=9, weights_size_bytes=7)) == 7
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:x", "cuda:99"])
+def test_a_device_that_is_not_there_is_named(device):
+    with pytest.raises(InvalidOptionError, match=rf"no device '{device}' here: .* Write 'cpu', 'cuda'"):
+        devices.choose_device(device)
