@@ -169,6 +169,7 @@ class HostCache:
                     break
                 if attempt == 2:
                     raise _mismatch(store, file, found)
+            _check_size(store, file, partial.stat().st_size)
             partial.chmod(0o444)
             _flush(partial)
             partial.replace(path)
@@ -219,6 +220,16 @@ def _mismatch(store: ObjectStore, file: VersionFile, found: str) -> DigestMismat
         "same model again under the same name, which uploads it anew. Without deleting it, the damaged object would be "
         "taken for stored."
     )
+
+
+def _check_size(store: ObjectStore, file: VersionFile, size_bytes: int) -> None:
+    """Refuse a manifest whose size is not its digest's: its entry would look damaged at every use, for ever."""
+    if size_bytes != file.size_bytes:
+        raise DigestMismatchError(
+            f"{store.location(file.key)} ({file.path}) has the right digest and {size_bytes:,} bytes, and the "
+            f"version's manifest says {file.size_bytes:,}: the manifest was changed after it was published. Restore it "
+            "from the bucket's versions, or log the model again under another version name."
+        )
 
 
 def _look(path: Path) -> list[int]:

@@ -28,6 +28,7 @@ from airflow_provider_hfreg.errors import (
     KeyNotFoundError,
     PublishStateUnknownError,
     StorageUnavailableError,
+    UnknownFormatError,
     VersionExistsError,
 )
 from airflow_provider_hfreg.storage.base import ObjectStore
@@ -54,12 +55,23 @@ class Published:
 
 
 def find_manifest(store: ObjectStore, model_name: str, version_name: str) -> Manifest | None:
-    """Return a version's manifest, deleted or not, or None."""
+    """
+    Return a version's manifest, deleted or not, or None.
+
+    :raises UnknownFormatError: the document there is no manifest, or that of another version.
+    """
     key = Layout.manifest(model_name, version_name)
     try:
-        return Manifest.from_bytes(store.get(key), store.location(key))
+        manifest = Manifest.from_bytes(store.get(key), store.location(key))
     except KeyNotFoundError:
         return None
+    if (manifest.model_name, manifest.version_name) != (model_name, version_name):
+        raise UnknownFormatError(
+            f"{store.location(key)} says that it is {manifest.model_name}/{manifest.version_name}: a manifest was "
+            f"copied over, or to, the place of {model_name}/{version_name}. Restore the object from the bucket's "
+            "versions, or delete it if it was never logged there."
+        )
+    return manifest
 
 
 def publish(store: ObjectStore, manifest: Manifest, upload: Callable[[], None]) -> Published:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -117,6 +118,14 @@ def test_a_blob_damaged_in_the_store_is_never_a_model(counted, manifest, tmp_pat
     assert blob.digest in str(caught.value)
     assert ("download", blob.key) in counted.faults.log
     assert not list((tmp_path / "cache" / "sha256").glob(blob.digest[-64:]))
+
+
+def test_a_size_that_is_not_the_digests_is_refused_and_not_downloaded_for_ever(counted, manifest, tmp_path):
+    wrong = replace(manifest, files=tuple(replace(file, size_bytes=7) for file in manifest.files))
+    with pytest.raises(DigestMismatchError, match="and the version's manifest says 7"):
+        HostCache(tmp_path / "cache").folder_of(counted, wrong)
+    assert downloads(counted) == 1
+    assert not list((tmp_path / "cache" / "sha256").iterdir())
 
 
 def test_a_blob_damaged_in_the_store_is_healed_the_way_the_error_says(

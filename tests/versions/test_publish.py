@@ -11,6 +11,7 @@ from airflow_provider_hfreg.errors import (
     PublishStateUnknownError,
     StorageError,
     StorageUnavailableError,
+    UnknownFormatError,
     UnsafeModelError,
     VersionExistsError,
 )
@@ -34,6 +35,14 @@ def test_a_version_is_visible_with_all_its_bytes(store, model_folder, publish_fo
     assert found.logged.metrics == {"f1": 0.5}
     for file in found.files:
         assert store.get(file.key) == (folder / file.path).read_bytes()
+
+
+def test_a_manifest_in_another_versions_place_is_refused(store, model_folder, publish_folder):
+    publish_folder(store, model_folder(), version_name="v9")
+    store.copy(Layout.manifest("finbert", "v9"), Layout.manifest("finbert", "v1"))
+    with pytest.raises(UnknownFormatError, match=r"versions/v1.json says that it is finbert/v9"):
+        find_manifest(store, "finbert", "v1")
+    assert find_manifest(store, "finbert", "v9").version_name == "v9"
 
 
 def test_writers_with_different_content_have_one_winner_and_the_others_learn_who(store, model_folder, publish_folder):
