@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,28 @@ def read_document(content: bytes, location: str) -> dict[str, Any]:
             "Upgrade airflow-provider-hfreg here to at least the version that wrote it."
         )
     return dict(document)
+
+
+def field_of(plain: Mapping[str, Any], name: str, kind: type | UnionType, default: Any = None) -> Any:
+    """
+    Return a field of a stored document.
+
+    :raises TypeError: it is of another type; the reader of the document turns this into an error with the location.
+    """
+    value = plain.get(name, default)
+    if not isinstance(value, kind):
+        raise TypeError(f"{name!r} is {value!r:.80}")
+    return value
+
+
+def texts_of(plain: Mapping[str, Any], name: str) -> dict[str, str]:
+    """
+    Return a field that holds text by name; nothing where it is absent.
+
+    :raises TypeError: as :func:`field_of`.
+    """
+    texts = field_of(plain, name, dict, {})
+    return {key: field_of(texts, key, str) for key in texts}
 
 
 def plain_json(value: Any, where: str) -> Any:

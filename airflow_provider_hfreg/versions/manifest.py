@@ -26,7 +26,14 @@ from typing import Any
 from airflow_provider_hfreg.errors import FunctionNotFoundError, UnknownFormatError
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.signatures.signature import ModelSignature
-from airflow_provider_hfreg.versions.documents import canonical_json, digest_of, document_json, read_document
+from airflow_provider_hfreg.versions.documents import (
+    canonical_json,
+    digest_of,
+    document_json,
+    field_of,
+    read_document,
+    texts_of,
+)
 from airflow_provider_hfreg.versions.layout import digest_hex
 
 
@@ -101,7 +108,8 @@ class Annotations:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Annotations:
         """Rebuild what :meth:`to_json` gave."""
-        return cls(plain.get("tags", {}), plain.get("metrics", {}), plain.get("comment"))
+        metrics = field_of(plain, "metrics", dict, {})
+        return cls(texts_of(plain, "tags"), metrics, field_of(plain, "comment", str | None))
 
 
 @dataclass(frozen=True)

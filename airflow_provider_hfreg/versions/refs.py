@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from airflow_provider_hfreg.errors import AliasNotFoundError, VersionInUseError, VersionNotFoundError
-from airflow_provider_hfreg.versions.documents import document_json
+from airflow_provider_hfreg.versions.documents import document_json, field_of, texts_of
 from airflow_provider_hfreg.versions.manifest import Annotations
 
 _OPERATIONS_KEPT = 64
@@ -117,13 +117,13 @@ class Head:
     def from_plain(cls, plain: Mapping[str, Any]) -> Head:
         """Rebuild a head from its document."""
         return cls(
-            default=plain.get("default"),
-            aliases=plain.get("aliases", {}),
-            tombstones=plain.get("tombstones", {}),
-            tags=plain.get("tags", {}),
-            comment=plain.get("comment"),
-            revision=plain.get("revision", 0),
-            operations=tuple(plain.get("operations", ())),
+            default=field_of(plain, "default", str | None),
+            aliases=texts_of(plain, "aliases"),
+            tombstones=texts_of(plain, "tombstones"),
+            tags=texts_of(plain, "tags"),
+            comment=field_of(plain, "comment", str | None),
+            revision=field_of(plain, "revision", int, 0),
+            operations=tuple(field_of(plain, "operations", list, [])),
         )
 
 
@@ -167,7 +167,8 @@ class State:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> State:
         """Rebuild a state from its document."""
-        return cls(Annotations.from_json(plain), plain.get("revision", 0), tuple(plain.get("operations", ())))
+        revision = field_of(plain, "revision", int, 0)
+        return cls(Annotations.from_json(plain), revision, tuple(field_of(plain, "operations", list, [])))
 
 
 def merged(tags: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:

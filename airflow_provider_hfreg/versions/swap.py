@@ -20,6 +20,7 @@ from airflow_provider_hfreg.errors import (
     KeyExistsError,
     KeyNotFoundError,
     StorageUnavailableError,
+    UnknownFormatError,
 )
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.versions.documents import read_document
@@ -49,7 +50,11 @@ FromPlain = Callable[[Mapping[str, Any]], D]
 
 
 def read(store: ObjectStore, key: str, from_plain: FromPlain[D], absent: D) -> D:
-    """Return a document, or ``absent`` where nothing was ever edited."""
+    """
+    Return a document, or ``absent`` where nothing was ever edited.
+
+    :raises UnknownFormatError: what lies there is not as this package writes it.
+    """
     return _read_with_etag(store, key, from_plain, absent)[0]
 
 
@@ -103,7 +108,14 @@ def _read_with_etag(store: ObjectStore, key: str, from_plain: FromPlain[D], abse
         content, etag = store.get_with_etag(key)
     except KeyNotFoundError:
         return absent, None
-    return from_plain(read_document(content, store.location(key))), etag
+    location = store.location(key)
+    try:
+        return from_plain(read_document(content, location)), etag
+    except TypeError as error:
+        raise UnknownFormatError(
+            f"{location} is not as this package writes it: {error}. Something else wrote there: restore the object "
+            "from the bucket's versions."
+        ) from None
 
 
 def _write(store: ObjectStore, key: str, document: Document, etag: str | None) -> None:

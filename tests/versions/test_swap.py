@@ -1,5 +1,6 @@
 """Editing one document from many places."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from airflow_provider_hfreg.errors import (
     CompareAndSwapLostError,
     StorageUnavailableError,
+    UnknownFormatError,
     VersionInUseError,
     VersionNotFoundError,
 )
@@ -26,6 +28,29 @@ def edit_head(store, transition, **limits):
 
 def add_tag(name):
     return lambda head: head.with_annotations(tags={**head.tags, name: "set"}, comment=head.comment)
+
+
+@pytest.mark.parametrize(
+    ("from_plain", "damage"),
+    [
+        *(
+            (Head.from_plain, {name: 7})
+            for name in ("default", "aliases", "tombstones", "tags", "comment", "operations")
+        ),
+        (Head.from_plain, {"revision": "7"}),
+        (Head.from_plain, {"aliases": {"champion": None}}),
+        *((State.from_plain, {name: [7]}) for name in ("tags", "metrics", "comment", "revision")),
+        (State.from_plain, {"operations": None}),
+    ],
+)
+def test_a_document_that_something_else_wrote_is_told_with_its_location(file_url, from_plain, damage):
+    store = LocalStore(file_url)
+    store.put(KEY, json.dumps({"format_version": 1} | damage).encode())
+    with pytest.raises(UnknownFormatError, match=f"{KEY} is not as this package writes it: '.*' is ") as caught:
+        read(store, KEY, from_plain, None)
+    with pytest.raises(UnknownFormatError):
+        edit(store, KEY, from_plain, None, lambda document: document)
+    assert store.location(KEY) in str(caught.value)
 
 
 def test_edits_from_many_threads_are_all_there(store):
