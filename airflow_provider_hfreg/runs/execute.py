@@ -43,7 +43,7 @@ def read_shard(document: RunDocument, index: int, inputs: ObjectStore, *, window
     Yield the rows of a shard in windows.
 
     :param inputs: the store at ``document.input_root``.
-    :raises InputChangedError: a file is not the one that was planned.
+    :raises InputChangedError: a file is not the one that was planned, or changed while it was read.
     """
     return rewindow(_read_slices(document, index, inputs), window_rows)
 
@@ -53,14 +53,20 @@ def _read_slices(document: RunDocument, index: int, inputs: ObjectStore) -> Iter
     for piece in document.shards[index].slices:
         file = document.files[piece.file]
         _check_unchanged(file, inputs)
-        yield from reader.read(
-            inputs,
-            file.key,
-            piece.range,
-            document.columns.read,
-            header=file.header,
-            first_row=file.first_row + piece.range.first_row,
-        )
+        try:
+            yield from reader.read(
+                inputs,
+                file.key,
+                piece.range,
+                document.columns.read,
+                header=file.header,
+                first_row=file.first_row + piece.range.first_row,
+            )
+        except Exception:
+            _check_unchanged(file, inputs)  # two states of a file can be unreadable together
+            raise
+        # Read in several requests: only now is it certain that all of them met one state of the file.
+        _check_unchanged(file, inputs)
 
 
 def _check_unchanged(file: PlannedFile, inputs: ObjectStore) -> None:

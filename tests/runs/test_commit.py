@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_provider_hfreg.errors import OutputExistsError, RowsNotConservedError
+from airflow_provider_hfreg.errors import InputChangedError, OutputExistsError, RowsNotConservedError
 from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.batch import run_prepared
 from airflow_provider_hfreg.runs.commit import Marker, WrittenShard, commit_shard, committed_shards, read_marker
@@ -208,3 +208,37 @@ def test_a_shard_is_executed_from_run_json_and_its_index_alone(file_place, texts
     assert marker.counts == RowCounts(10, 10, 0)
     assert file_place.result()["id"].to_pylist() == list(range(10, 20))
     assert outputs.find_report(file_place.output, document.batch_run_id) is None
+
+
+def as_csv(rows):
+    return "\n".join(["id,text", *(f'{number},"{text}"' for number, text in rows)]).encode()
+
+
+def as_parquet(rows):
+    return pa.table({"id": [number for number, _ in rows], "text": [text for _, text in rows]})
+
+
+@pytest.mark.parametrize(("key", "content"), [("in/a.csv", as_csv), ("in/a.parquet", as_parquet)])
+@pytest.mark.parametrize("rows_after", [40, 3])
+def test_a_file_that_changes_in_the_middle_of_a_shard_commits_nothing_of_it(
+    file_place, texts, key, content, rows_after
+):
+    file_place.put(key, content(texts(40)))
+    ask, document = planned(file_place, rows_per_shard=40)
+
+    def rewritten_after_the_first():
+        windows = read_shard(document, 0, ask.inputs, window_rows=5)
+        yield next(windows)
+        file_place.put(key, content(texts(rows_after, start=7)))
+        yield from windows
+
+    with pytest.raises(InputChangedError, match="was changed since the run was planned"):
+        execute_shard(
+            document,
+            0,
+            rewritten_after_the_first(),
+            engine=file_place.version.engine,
+            inputs=ask.inputs,
+            output=file_place.output,
+        )
+    assert file_place.names() == []
