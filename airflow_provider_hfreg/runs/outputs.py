@@ -18,6 +18,7 @@ from airflow_provider_hfreg.errors import (
     KeyNotFoundError,
     OutputExistsError,
     RowsNotConservedError,
+    UnknownFormatError,
 )
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.commit import Marker, check_not_abandoned, orphaned_errors
@@ -82,6 +83,15 @@ def read_document(store: ObjectStore, batch_run_id: str) -> RunDocument:
     return RunDocument.from_bytes(store.get(key), where=store.location(key))
 
 
+def is_readable(store: ObjectStore, batch_run_id: str) -> bool:
+    """Tell whether the plan of a run can be read by this version of the package."""
+    try:
+        read_document(store, batch_run_id)
+    except UnknownFormatError:
+        return False
+    return True
+
+
 def begin(store: ObjectStore, document: RunDocument, *, alone: bool) -> RunDocument:
     """
     Write ``run.json``, from which on the run exists.
@@ -114,8 +124,12 @@ def _step_back_if_crowded(store: ObjectStore, document: RunDocument) -> None:
         )
 
 
-def abandon(store: ObjectStore, runs: Sequence[str], *, successor: str) -> None:
-    """Mark unfinished runs as abandoned: whoever still executes one stops at its next commit."""
+def abandon(store: ObjectStore, runs: Sequence[str], *, successor: str | None) -> None:
+    """
+    Mark unfinished runs as abandoned: whoever still executes one stops at its next commit.
+
+    :param successor: the run that takes their place; None where it has not begun.
+    """
     for run_id in runs:
         is_open = store.find_info(layout.report_key(run_id)) is None and store.find_info(layout.run_key(run_id))
         if is_open and store.find_info(layout.abandoned_key(run_id)) is None:

@@ -16,10 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from airflow_provider_hfreg.errors import UnknownFormatError
+from airflow_provider_hfreg.errors import HfregError, UnknownFormatError
 from airflow_provider_hfreg.runs.columns import RunColumns
 from airflow_provider_hfreg.runs.inputs import TableFormat
-from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint
+from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, known_fields
 from airflow_provider_hfreg.runs.tables.base import ReadSchema, RowRange
 from airflow_provider_hfreg.signatures.features import FeatureSpec
 
@@ -160,25 +160,36 @@ class RunDocument:
     @classmethod
     def from_bytes(cls, content: bytes, *, where: str) -> RunDocument:
         """
-        Rebuild what :meth:`to_bytes` gave.
+        Rebuild what :meth:`to_bytes` gave; what only a newer version of this package knows is left out.
 
-        :raises UnknownFormatError: another version of this package wrote it.
+        :raises UnknownFormatError: it is cut or changed, or has a format version that this package does not read.
         """
-        plain = json.loads(content)
-        if plain.get("format_version") != FORMAT_VERSION:
+        try:
+            plain = json.loads(content)
+            version = plain.get("format_version")
+        except (ValueError, AttributeError) as error:
+            raise UnknownFormatError(_unreadable(where, error)) from error
+        if version != FORMAT_VERSION:
             raise UnknownFormatError(
-                f"{where} has the format version {plain.get('format_version')!r}; this package reads {FORMAT_VERSION}. "
+                f"{where} has the format version {version!r}; this package reads {FORMAT_VERSION}. "
                 "Finish the run with the version of the package that began it, or do it over with rerun=True."
             )
+        try:
+            return cls._from_json(plain)
+        except (LookupError, TypeError, ValueError, AttributeError, OSError, pa.ArrowException, HfregError) as error:
+            raise UnknownFormatError(_unreadable(where, error)) from error
+
+    @classmethod
+    def _from_json(cls, plain: Mapping[str, Any]) -> RunDocument:
         return cls(
             batch_run_id=plain["batch_run_id"],
             identity=plain["identity"],
-            fingerprint=Fingerprint(**plain["fingerprint"]),
+            fingerprint=Fingerprint(**known_fields(Fingerprint, plain["fingerprint"])),
             request=BatchRequest.from_json(plain["request"]),
-            version=PinnedVersion(**plain["version"]),
+            version=PinnedVersion(**known_fields(PinnedVersion, plain["version"])),
             input_root=plain["input_root"],
             input_format=TableFormat(plain["input_format"]),
-            files=tuple(PlannedFile(**file | {"header": tuple(file["header"])}) for file in plain["files"]),
+            files=tuple(_file_from_json(file) for file in plain["files"]),
             shards=tuple(_shard_from_json(shard) for shard in plain["shards"]),
             columns=_columns_from_json(plain["columns"]),
             seed=plain["seed"],
@@ -186,8 +197,21 @@ class RunDocument:
         )
 
 
+def _unreadable(where: str, error: Exception) -> str:
+    return (
+        f"{where} is no whole plan of a run that this version of the package can read: {error!r} in it. Bring the "
+        "object back as it was, or do the run over with rerun=True, which abandons this one."
+    )
+
+
+def _file_from_json(plain: Mapping[str, Any]) -> PlannedFile:
+    return PlannedFile(**known_fields(PlannedFile, plain) | {"header": tuple(plain["header"])})
+
+
 def _shard_from_json(plain: Mapping[str, Any]) -> Shard:
-    slices = tuple(ShardSlice(piece["file"], RowRange(**piece["range"])) for piece in plain["slices"])
+    slices = tuple(
+        ShardSlice(piece["file"], RowRange(**known_fields(RowRange, piece["range"]))) for piece in plain["slices"]
+    )
     return Shard(plain["index"], plain["first_row"], plain["rows"], slices)
 
 

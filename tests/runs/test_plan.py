@@ -1,5 +1,7 @@
 """Shards hold each row once, and a plan is the same after it was stored."""
 
+import json
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -10,10 +12,13 @@ from airflow_provider_hfreg.errors import (
     ColumnTypeError,
     InputFormatError,
     InvalidRunOptionError,
+    RunCancelledError,
     UnknownFormatError,
 )
+from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.columns import plan_columns
 from airflow_provider_hfreg.runs.inputs import TableFormat
+from airflow_provider_hfreg.runs.outputs import look
 from airflow_provider_hfreg.runs.plan import RunDocument, pack_shards
 from airflow_provider_hfreg.runs.planning import plan_run
 from airflow_provider_hfreg.runs.spec import BatchRequest
@@ -148,3 +153,58 @@ def test_a_plan_is_the_same_after_it_was_stored(file_place, texts):
         RunDocument.from_bytes(
             document.to_bytes().replace(b'"format_version": 1', b'"format_version": 2'), where="run.json"
         )
+
+
+@pytest.fixture
+def interrupted(file_place, texts):
+    """The place of a run that was stopped after a shard; its plan's key; its plan."""
+    file_place.put_csv("in/a.csv", texts(30))
+    with pytest.raises(RunCancelledError):
+        file_place.run(cancelled=lambda: len(file_place.parts()) >= 1)
+    (run,) = look(file_place.output, own_prefix="").runs
+    key = layout.run_key(run.batch_run_id)
+    return file_place, key, json.loads(file_place.output.get(key))
+
+
+def without(name):
+    return lambda plain: json.dumps({key: value for key, value in plain.items() if key != name}).encode()
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda plain: json.dumps(plain).encode()[:-100], "JSONDecodeError"),
+        (lambda _: b"", "JSONDecodeError"),
+        (lambda _: b"[]", "AttributeError"),
+        (without("seed"), "'seed'"),
+        (lambda plain: without("input")(plain["request"]), "format version None"),
+        (lambda plain: json.dumps(plain | {"request": {}}).encode(), "'input'"),
+        (
+            lambda plain: json.dumps(plain | {"columns": plain["columns"] | {"output": {"arrow_ipc": "AAAA"}}}),
+            "Arrow|OS",
+        ),
+    ],
+)
+def test_a_cut_plan_is_named_with_the_way_out(interrupted, broken, said):
+    _, key, plain = interrupted
+    content = broken(plain)
+    with pytest.raises(UnknownFormatError, match=rf"(?s){key}.*({said}).*rerun=True"):
+        RunDocument.from_bytes(content if isinstance(content, bytes) else content.encode(), where=key)
+
+
+def test_a_run_whose_plan_is_cut_is_done_over_with_rerun(interrupted):
+    place, key, _ = interrupted
+    place.output.put(key, place.output.get(key)[:-100])
+    with pytest.raises(UnknownFormatError, match="rerun=True"):
+        place.run()
+    assert place.run(rerun=True).batch_run_id.endswith("-1")
+    assert sorted(int(row) for row in place.result()["id"].to_pylist()) == list(range(30))
+
+
+def test_what_only_a_newer_package_knows_is_left_out(interrupted):
+    place, key, plain = interrupted
+    newer = plain | {name: plain[name] | {"new": 1} for name in ("fingerprint", "request", "version")}
+    newer["files"] = [file | {"new": 1} for file in plain["files"]]
+    place.output.put(key, json.dumps(newer | {"new": 1}).encode())
+    assert place.run().shards_resumed == 1
+    assert sorted(int(row) for row in place.result()["id"].to_pylist()) == list(range(30))
