@@ -14,10 +14,11 @@ A kill anywhere leaves a state from which the same call goes on.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -209,26 +210,28 @@ def _execute_missing(
         watch.check(quarantined, progress.now().rows_quarantined)
 
     missing = [shard.index for shard in document.shards if shard.index not in markers]
-    for index, windows in _windows_ahead(document, missing, ask.inputs, engine):
-        # Another worker of the same run may have been faster since the listing.
-        marker = find_marker(ask.output, document, index) or execute_shard(
-            document,
-            index,
-            windows,
-            engine=engine,
-            inputs=ask.inputs,
-            output=ask.output,
-            cancelled=cancelled,
-            observe=observe,
-        )
-        markers[index] = marker
-        progress.shard(marker.counts)
+    # Closed here, not by the garbage collector: a failed run's error keeps its frames, and the reader with them.
+    with contextlib.closing(_windows_ahead(document, missing, ask.inputs, engine)) as shards:
+        for index, windows in shards:
+            # Another worker of the same run may have been faster since the listing.
+            marker = find_marker(ask.output, document, index) or execute_shard(
+                document,
+                index,
+                windows,
+                engine=engine,
+                inputs=ask.inputs,
+                output=ask.output,
+                cancelled=cancelled,
+                observe=observe,
+            )
+            markers[index] = marker
+            progress.shard(marker.counts)
     return Executed(markers, resumed, progress.now().rows_per_s)
 
 
 def _windows_ahead(
     document: RunDocument, missing: Sequence[int], inputs: ObjectStore, engine: Callable[[], Engine]
-) -> Iterator[tuple[int, ReadAhead[TableWindow]]]:
+) -> Generator[tuple[int, ReadAhead[TableWindow]], None, None]:
     """Yield each shard with its windows, the next shard's first ones being read meanwhile."""
 
     def start(index: int) -> ReadAhead[TableWindow]:

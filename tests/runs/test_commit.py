@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from airflow_provider_hfreg.errors import InputChangedError, OutputExistsError, RowsNotConservedError
+from airflow_provider_hfreg.errors import InputChangedError, OutputExistsError, RowsNotConservedError, RunCancelledError
 from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.batch import run_prepared
 from airflow_provider_hfreg.runs.commit import Marker, WrittenShard, commit_shard, committed_shards, read_marker
@@ -242,3 +242,14 @@ def test_a_file_that_changes_in_the_middle_of_a_shard_commits_nothing_of_it(
             output=file_place.output,
         )
     assert file_place.names() == []
+
+
+def test_a_failed_run_leaves_no_thread_that_reads(file_place, texts):
+    file_place.put_csv("in/a.csv", texts(60))
+    with pytest.raises(RunCancelledError) as kept:
+        file_place.run(cancelled=lambda: len(file_place.parts()) >= 1)
+    readers = [thread for thread in threading.enumerate() if thread.name == "hfreg-read-ahead"]
+    for reader in readers:
+        reader.join(timeout=10)
+    assert not any(reader.is_alive() for reader in readers)
+    assert kept.value.__traceback__  # which holds the frames of the run
