@@ -202,17 +202,35 @@ def functions_of(request: LogRequest, spec: PipelineSpec) -> tuple[ModelFunction
     Return the functions of a version: given signatures first, the task's own for ``__call__`` otherwise.
 
     :raises SignatureRequiredError: none is given and none can be inferred.
+    :raises InvalidOptionError: the given one has not the columns that the task takes and gives.
     :raises UnsupportedPipelineError: an option of the pipeline that cannot be held.
     """
     return tuple(ModelFunction(name, _signature_of(name, request, spec)) for name in request.options["target_methods"])
 
 
 def _signature_of(method: str, request: LogRequest, spec: PipelineSpec) -> ModelSignature:
-    if method in request.signatures:
-        return request.signatures[method]
+    given = request.signatures.get(method)
+    if given is not None:
+        if method == "__call__":
+            _check_columns(given, spec)
+        return given
     if method != "__call__":
         raise SignatureRequiredError(
             f"The signature of the target method {method!r} cannot be inferred: give signatures={{{method!r}: "
             "ModelSignature(inputs=[…], outputs=[…])}}."
         )
     return get_task(spec.task).signature(spec.parameters)
+
+
+def _check_columns(given: ModelSignature, spec: PipelineSpec) -> None:
+    """Refuse a signature that the task would not keep: its own code makes the columns, whatever is promised."""
+    try:
+        task = get_task(spec.task)
+    except SignatureRequiredError:
+        return  # nothing is known of the task: the given signature is all there is
+    inferred = task.signature(spec.parameters)
+    if (given.inputs, given.outputs) != (inferred.inputs, inferred.outputs):
+        raise InvalidOptionError(
+            f"signatures['__call__'] is {given!r}, and the task {task.name!r} with these options has the columns of "
+            f"{inferred!r}. Leave it out to have that one, or give these inputs and outputs."
+        )

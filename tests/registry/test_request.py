@@ -9,6 +9,7 @@ from airflow_provider_hfreg.errors import (
     UnsafeModelError,
     UnsupportedPipelineError,
 )
+from airflow_provider_hfreg.pipelines.catalog import get_task
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.registry.request import (
     check_methods_callable,
@@ -78,10 +79,29 @@ def test_the_signature_follows_from_the_task():
     assert [feature.name for feature in function.signature.outputs] == ["outputs"]
 
 
-def test_a_given_signature_goes_first_and_is_enough_for_any_task():
+def test_a_given_signature_is_enough_for_a_task_that_has_none():
     request = make_request(model_name="finbert", signatures={"__call__": OWN})
-    for task in ("text-classification", "image-to-text"):
-        assert functions_of(request, PipelineSpec(task))[0].signature == OWN
+    assert functions_of(request, PipelineSpec("image-to-text"))[0].signature == OWN
+
+
+def test_a_given_signature_of_a_known_task_may_list_fewer_parameters():
+    inferred = get_task("text-classification").signature({})
+    fewer = ModelSignature(inferred.inputs, inferred.outputs, inferred.params[:1])
+    request = make_request(model_name="finbert", signatures={"__call__": fewer})
+    assert functions_of(request, PipelineSpec("text-classification"))[0].signature == fewer
+
+
+def test_a_given_signature_with_other_columns_than_the_tasks_is_refused_and_both_are_shown():
+    inferred = get_task("text-classification").signature({})
+    retyped = ModelSignature(
+        inferred.inputs, [FeatureSpec(feature.name, DataType.BOOL) for feature in inferred.outputs]
+    )
+    for given in (OWN, retyped):
+        request = make_request(model_name="finbert", signatures={"__call__": given})
+        with pytest.raises(InvalidOptionError) as caught:
+            functions_of(request, PipelineSpec("text-classification"))
+        assert repr(given) in str(caught.value)
+        assert repr(inferred) in str(caught.value)
 
 
 def test_an_unknown_task_needs_a_signature():
