@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_hfreg.registry.catalogue import Catalogue
 from airflow_provider_hfreg.registry.frames import versions_frame
-from airflow_provider_hfreg.registry.request import check_tags, make_annotations
+from airflow_provider_hfreg.registry.request import check_tag_changes, make_annotations
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.versions.cache import HostCache
@@ -124,7 +124,7 @@ class Model:
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Set some tags; one given as None is removed. The others stay."""
-        check_tags({key: value for key, value in tags.items() if value is not None})
+        check_tag_changes(tags)
         self._edit(lambda head: head.with_annotations(tags=merged(head.tags, tags), comment=head.comment))
 
     def set_comment(self, comment: str | None) -> None:

@@ -31,6 +31,7 @@ from airflow_provider_hfreg.registry.request import (
     Described,
     LogRequest,
     check_methods_callable,
+    check_task,
     functions_of,
     make_request,
 )
@@ -108,17 +109,24 @@ class Registry:
         self._catalogue.check_model(name)
         return self._model(name)
 
-    def resolve(self, reference: str | Mapping[str, Any]) -> ModelVersion:
+    def resolve(self, reference: str | Mapping[str, Any] | ModelVersion) -> ModelVersion:
         """
         Return the version that a reference means now.
 
         :param reference: ``finbert/v1``, ``finbert@champion``, ``finbert`` for its default, or the dict that
-            :meth:`ModelVersion.to_reference` gave, whose digest is then compared.
+            :meth:`ModelVersion.to_reference` gave, whose digest is then compared; or a version, which is that dict.
         :raises ModelReferenceError: no reference.
         :raises DigestMismatchError: the version here has other content than the dict says.
         """
         if isinstance(reference, str):
             return self._found(parse_reference(reference))
+        if isinstance(reference, ModelVersion):
+            return self.resolve(reference.to_reference())
+        if not isinstance(reference, Mapping):
+            raise ModelReferenceError(
+                f"{reference!r:.80} refers to no version: give text such as 'finbert/v1', what "
+                "ModelVersion.to_reference returned, or a version."
+            )
         try:
             names = ModelReference(str(reference["model_name"]), str(reference["version_name"]))
         except KeyError as error:
@@ -190,6 +198,7 @@ class Registry:
             ``max_new_tokens`` … Kept, and used at every run.
         :param described: as for :meth:`log_model`.
         """
+        check_task(task)
         request = make_request(model_name=model_name, **described)
         self._begin()
         with self._cache.scratch() as scratch:
@@ -216,6 +225,7 @@ class Registry:
         :param task: as for :meth:`log_folder`, like ``pipeline_kwargs``.
         :param described: as for :meth:`log_model`.
         """
+        check_task(task)
         request = make_request(model_name=model_name, **described)
         self._begin()
         with self._cache.scratch() as scratch:

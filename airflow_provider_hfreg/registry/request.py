@@ -94,16 +94,16 @@ def make_request(
             UserWarning,
             stacklevel=3,  # the caller of log_model
         )
-    checked_options = check_options(options or {})
+    checked_options = check_options({} if options is None else options)
     check_name(model_name, "model")
     return LogRequest(
         model_name=model_name,
         version_name=None if version_name is None else check_name(version_name, "version"),
         annotations=make_annotations(tags=tags, metrics=metrics, comment=comment),
         options=checked_options,
-        signatures=_check_signatures(signatures or {}, checked_options["target_methods"]),
+        signatures=_check_signatures({} if signatures is None else signatures, checked_options["target_methods"]),
         trust_remote_code=trust_remote_code,
-        logged_by=check_tags(logged_by or {}, "logged_by"),
+        logged_by=check_tags({} if logged_by is None else logged_by, "logged_by"),
     )
 
 
@@ -114,11 +114,34 @@ def make_annotations(
     if comment is not None and not isinstance(comment, str):
         raise InvalidOptionError(f"comment is {comment!r:.80}; it must be text.")
     check_no_secret(comment, "comment")
-    return Annotations(check_tags(tags or {}), check_metrics(metrics or {}), comment)
+    return Annotations(
+        check_tags({} if tags is None else tags), check_metrics({} if metrics is None else metrics), comment
+    )
+
+
+def check_mapping(value: Any, where: str) -> None:
+    """
+    Refuse what is no dict.
+
+    :raises InvalidOptionError: it is not.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidOptionError(f"{where} is {value!r:.80}; it must be a dict of values by name.")
+
+
+def check_task(task: str) -> None:
+    """
+    Refuse what is no task's name; whether there is such a task is found later.
+
+    :raises InvalidOptionError: it is not.
+    """
+    if not isinstance(task, str) or not task:
+        raise InvalidOptionError(f"task is {task!r:.80}; name the pipeline task, such as 'text-classification'.")
 
 
 def check_tags(tags: Mapping[str, Any], where: str = "tags") -> dict[str, str]:
     """Return tags if every key and value is text and none is a secret."""
+    check_mapping(tags, where)
     for key, value in tags.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidOptionError(f"{where}[{key!r}] is {value!r:.80}; a key and its value must be text.")
@@ -126,8 +149,15 @@ def check_tags(tags: Mapping[str, Any], where: str = "tags") -> dict[str, str]:
     return dict(tags)
 
 
+def check_tag_changes(changes: Mapping[str, Any]) -> None:
+    """Check tags of which those given as None are to be removed; raises as :func:`check_tags`."""
+    check_mapping(changes, "tags")
+    check_tags({key: value for key, value in changes.items() if value is not None})
+
+
 def check_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return metrics as plain JSON values, none of them a secret."""
+    check_mapping(metrics, "metrics")
     plain: dict[str, Any] = plain_json(metrics, "metrics")
     check_no_secret(plain, "metrics")
     return plain
@@ -142,6 +172,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises InvalidOptionError: an unknown name, or a value that the option cannot have.
     """
+    check_mapping(options, "options")
     for name in options:
         if name not in _DEFAULT_OPTIONS:
             known = ", ".join(map(repr, _DEFAULT_OPTIONS))
@@ -188,6 +219,7 @@ def check_methods_callable(model: Any, target_methods: Sequence[str]) -> None:
 def _check_signatures(
     signatures: Mapping[str, ModelSignature], target_methods: Sequence[str]
 ) -> Mapping[str, ModelSignature]:
+    check_mapping(signatures, "signatures")
     for name, signature in signatures.items():
         if name not in target_methods or not isinstance(signature, ModelSignature):
             raise InvalidOptionError(

@@ -53,7 +53,7 @@ def run_frame(
     frame: Any,
     *,
     function: ModelFunction,
-    params: Mapping[str, Any],
+    params: Mapping[str, Any] | None,
     on_row_error: str,
     seed: int | None,
     resident: Callable[[], Resident],

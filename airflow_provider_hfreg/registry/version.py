@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_hfreg.registry.request import check_metrics, check_tags, make_annotations
+from airflow_provider_hfreg.registry.request import check_metrics, check_tag_changes, make_annotations
 from airflow_provider_hfreg.versions.intake import transfer_progress
 from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST, Layout
 from airflow_provider_hfreg.versions.refs import State
@@ -133,7 +133,7 @@ class ModelVersion:
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Set some tags; one given as None is removed. The others stay."""
-        check_tags({key: value for key, value in tags.items() if value is not None})
+        check_tag_changes(tags)
         self._edit(lambda state: state.with_tags(tags))
 
     def set_metrics(self, metrics: Mapping[str, Any]) -> None:
@@ -244,7 +244,7 @@ class ModelVersion:
             self,
             frame,
             function=self.manifest.function(function_name),
-            params=params or {},
+            params=params,
             on_row_error=on_row_error,
             seed=seed,
             resident=lambda: get_resident(self, device=device, trust_remote_code=trust_remote_code),

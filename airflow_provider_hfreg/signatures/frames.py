@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from airflow_provider_hfreg.errors import ColumnTypeError, InvalidOptionError
+from airflow_provider_hfreg.signatures.arrow import type_name
 from airflow_provider_hfreg.signatures.features import FeatureSpec
 from airflow_provider_hfreg.signatures.rows import ColumnKey, RowError, Window, bind_columns, from_cells, to_window
 
@@ -26,9 +28,11 @@ def from_frame(
     Return a frame's rows that can be run, and why the others cannot; positions count from 0, whatever the index.
 
     :param frame: a ``pandas.DataFrame``; it is not changed. Extra columns are ignored.
+    :raises InvalidOptionError: it is no frame.
     :raises ColumnMissingError: a required column is not there.
     :raises ColumnTypeError: a column of a dtype that holds no such values.
     """
+    _check_frame(frame)
     bound = bind_columns(inputs, frame.columns, columns_map=columns_map, optional=optional)
     labels = [str(label) for label in frame.columns]
     columns: dict[str, pa.Array | None] = {}
@@ -44,10 +48,26 @@ def from_frame(
     return to_window(columns, inputs, optional=optional, names=bound, errors=errors)
 
 
+def _check_frame(frame: Any) -> None:
+    """Refuse what is no frame, which is known by what is used of it: so no pandas is loaded."""
+    if not all(hasattr(frame, name) for name in ("columns", "iloc", "index")):
+        raise InvalidOptionError(
+            f"The frame is a {type(frame).__name__}; give a pandas.DataFrame with a column for each input. "
+            "pandas.DataFrame(…) makes one of a dict of columns or a list of rows, .to_frame(name) of a Series, "
+            ".to_pandas() of an Arrow table."
+        )
+
+
 def _read_series(series: Any, feature: FeatureSpec, key: ColumnKey) -> tuple[pa.Array, tuple[RowError, ...]]:
     if not series.notna().any():
         return pa.nulls(len(series)), ()  # pandas makes floats of a column in which nothing stands
     if series.dtype == object:
         return from_cells(series.to_numpy(), feature, column=key)
-    array = pa.array(series, from_pandas=True)
+    try:
+        array = pa.array(series, from_pandas=True)
+    except (pa.ArrowException, TypeError) as error:
+        raise ColumnTypeError(
+            f"The column {key!r} is of the type {series.dtype}, which Arrow cannot hold, and the model's input "
+            f"{feature.name!r} is {type_name(feature)}. Cast the column, or map another one to {feature.name!r}."
+        ) from error
     return (array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array), ()

@@ -34,8 +34,10 @@ def check_params(
 
     :param specs: the signature's ``params``.
     :param where: the version, for messages.
-    :raises UnknownParameterError: a name that is not listed, or a value of another type.
+    :raises UnknownParameterError: no dict, a name that is not listed, or a value of another type.
     """
+    if params is not None and not isinstance(params, Mapping):
+        raise UnknownParameterError(f"params for {where} is {params!r:.80}; it must be a dict of values by name.")
     known = {spec.name: spec for spec in specs}
     checked = {}
     for name, value in (params or {}).items():

@@ -111,6 +111,8 @@ def check_name(text: str, what: str) -> str:
     :param what: ``"model"``, ``"version"`` or ``"alias"``, for the message.
     :raises InvalidNameError: it may not; the message gives the alphabet and, where it can, a name that would do.
     """
+    if not isinstance(text, str):
+        raise InvalidNameError(f"{text!r:.80} cannot be the name of a {what}: a name is text, such as 'v1'.")
     if is_name(text):
         return text
     proposal = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:128].strip("._-")

@@ -6,6 +6,7 @@ from airflow_provider_hfreg.errors import (
     AliasNotFoundError,
     DigestMismatchError,
     InvalidNameError,
+    InvalidOptionError,
     ModelNotFoundError,
     ModelReferenceError,
     UnknownFormatError,
@@ -163,3 +164,20 @@ def test_a_registry_of_a_newer_format_is_not_written_to(file_url, classifier, tm
         registry.log_folder(classifier, model_name="finbert", task=TASK)
     with pytest.raises(UnknownFormatError, match="Upgrade"):
         registry.get_model("finbert")
+
+
+def test_a_version_refers_to_itself_and_what_is_no_reference_is_told(file_registry, classifier):
+    version = file_registry.log_folder(classifier, model_name="finbert", version_name="v1", task=TASK)
+    assert file_registry.resolve(version).reference == "finbert/v1"
+    for other in (None, 1, ["finbert", "v1"]):
+        with pytest.raises(ModelReferenceError, match="refers to no version"):
+            file_registry.resolve(other)
+    with pytest.raises(InvalidNameError, match="a name is text"):
+        file_registry.get_model("finbert").version(1)
+
+
+def test_tags_set_later_must_be_a_dict(file_registry, classifier):
+    version = file_registry.log_folder(classifier, model_name="finbert", version_name="v1", task=TASK)
+    for holder in (version, file_registry.get_model("finbert")):
+        with pytest.raises(InvalidOptionError, match="tags is"):
+            holder.set_tags(["a"])

@@ -124,3 +124,23 @@ def test_an_option_of_the_pipeline_that_cannot_be_held_is_refused():
     spec = PipelineSpec("text-generation", {"return_tensors": True})
     with pytest.raises(UnsupportedPipelineError, match="return_tensors"):
         functions_of(make_request(model_name="bloom"), spec)
+
+
+@pytest.mark.parametrize("name", ["tags", "metrics", "options", "signatures", "logged_by"])
+@pytest.mark.parametrize("value", [["a"], [], 0.9, 0, "text"])
+def test_what_is_no_dict_is_refused_by_name(name, value):
+    with pytest.raises(InvalidOptionError, match=f"^{name} is .*must be a dict"):
+        make_request(model_name="finbert", **{name: value})
+
+
+@pytest.mark.parametrize("described", [{"model_name": 1}, {"model_name": "finbert", "version_name": 1}])
+def test_a_name_is_text(described):
+    with pytest.raises(InvalidNameError, match=r"1 cannot be the name of a .*: a name is text"):
+        make_request(**described)
+
+
+@pytest.mark.parametrize("task", [None, "", 1])
+def test_a_task_is_named_by_text(task, file_registry, classifier):
+    with pytest.raises(InvalidOptionError, match="name the pipeline task"):
+        file_registry.log_folder(classifier, model_name="finbert", task=task)
+    assert file_registry.models() == []

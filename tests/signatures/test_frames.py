@@ -4,7 +4,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from airflow_provider_hfreg.errors import ColumnTypeError
+from airflow_provider_hfreg.errors import ColumnTypeError, InvalidOptionError
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec
 from airflow_provider_hfreg.signatures.frames import from_frame
 
@@ -35,3 +35,19 @@ def test_a_required_column_of_nothing_but_nan_is_an_error_of_each_row():
 def test_a_column_of_numbers_is_still_refused_for_text():
     with pytest.raises(ColumnTypeError, match="'text' is of the type"):
         from_frame(pd.DataFrame({"text": [1.5, float("nan")]}), [TEXT])
+
+
+@pytest.mark.parametrize(
+    "column", [pd.Series([1 + 2j, 3j]), pd.Series(pd.arrays.SparseArray([1.0, 2.0]))], ids=["complex", "sparse"]
+)
+def test_a_column_that_arrow_cannot_hold_is_told_by_its_name(column):
+    with pytest.raises(ColumnTypeError, match="'text' is of the type"):
+        from_frame(pd.DataFrame({"text": column}), [TEXT])
+
+
+@pytest.mark.parametrize(
+    "given", [{"text": ["a"]}, "a", ["a"], None, pd.Series(["a"], name="text"), pa.table({"text": ["a"]})]
+)
+def test_what_is_no_frame_is_told_with_the_way_to_make_one(given):
+    with pytest.raises(InvalidOptionError, match=f"is a {type(given).__name__}; give a pandas.DataFrame"):
+        from_frame(given, [TEXT])

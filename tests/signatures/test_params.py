@@ -82,3 +82,9 @@ def test_any_value_is_plain_or_refused(params):
     except UnknownParameterError:
         return
     assert json.loads(json.dumps(checked)) == checked
+
+
+@pytest.mark.parametrize("params", [["a"], "a", [], 0])
+def test_parameters_that_are_no_dict_are_refused(params):
+    with pytest.raises(UnknownParameterError, match=r"finbert/v1 is .*must be a dict"):
+        check_params(params, [], "finbert/v1")
