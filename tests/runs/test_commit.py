@@ -245,9 +245,10 @@ def test_a_file_that_changes_in_the_middle_of_a_shard_commits_nothing_of_it(
 
 
 def test_a_failed_run_leaves_no_thread_that_reads(file_place, texts):
-    file_place.put_csv("in/a.csv", texts(60))
+    rows = 5 * file_place.version.engine().window_rows  # more than is read ahead
+    file_place.put_csv("in/a.csv", texts(rows))
     with pytest.raises(RunCancelledError) as kept:
-        file_place.run(cancelled=lambda: len(file_place.parts()) >= 1)
+        file_place.run(cancelled=lambda: True, rows_per_shard=rows)
     readers = [thread for thread in threading.enumerate() if thread.name == "hfreg-read-ahead"]
     for reader in readers:
         reader.join(timeout=10)
