@@ -15,7 +15,7 @@ import pyarrow as pa
 from airflow_provider_hfreg.errors import ColumnMissingError, InputFormatError, InvalidRunOptionError
 from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.runs.tables.base import FileScan, ReadSchema, TableReader
-from airflow_provider_hfreg.runs.tables.cells import settled
+from airflow_provider_hfreg.runs.tables.json_types import settled
 from airflow_provider_hfreg.runs.tables.parquet_table import ParquetReader
 from airflow_provider_hfreg.signatures.arrow import arrow_schema, arrow_type
 from airflow_provider_hfreg.signatures.features import FeatureSpec

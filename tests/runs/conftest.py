@@ -121,6 +121,10 @@ class Place:
         tables = [self.read(self.output, key) for key in sorted(self.parts())]
         return pa.concat_tables(tables)
 
+    def ids(self) -> list[int]:
+        """The rows of the result by the numbers in their ``id``, which a CSV file has as text."""
+        return [int(number) for number in self.result()["id"].to_pylist()]
+
     def errors(self, report: Any) -> list[dict[str, Any]]:
         """All quarantined rows, in the order of the input."""
         keys = self.output.list_infos(layout.errors_folder(report.batch_run_id))

@@ -161,7 +161,7 @@ def test_of_two_runs_that_both_replace_one_steps_back(file_place, texts):
     )
     with pytest.raises(OutputExistsError, match="Nothing was written by this one"):
         run_prepared(replace(ask, output=FaultyStore(ask.output, other)))
-    assert file_place.result()["id"].to_pylist() == list(range(10))
+    assert file_place.ids() == list(range(10))
     mine = batch_run_id("me", ask.fingerprint)
     assert not [key for key in file_place.output.list_names(layout.RUNS_FOLDER) if mine in key]
 
@@ -206,7 +206,7 @@ def test_a_shard_is_executed_from_run_json_and_its_index_alone(file_place, texts
         output=file_place.output,
     )
     assert marker.counts == RowCounts(10, 10, 0)
-    assert file_place.result()["id"].to_pylist() == list(range(10, 20))
+    assert file_place.ids() == list(range(10, 20))
     assert outputs.find_report(file_place.output, document.batch_run_id) is None
 
 

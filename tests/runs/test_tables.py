@@ -1,6 +1,8 @@
 """Tables through a store: every row once, in order, in the planned types; what cannot be read is a value."""
 
 import json
+from functools import reduce
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,8 @@ from airflow_provider_hfreg.errors import InputFormatError
 from airflow_provider_hfreg.runs.inputs import TableFormat
 from airflow_provider_hfreg.runs.tables import READERS, jsonl_table
 from airflow_provider_hfreg.runs.tables.base import ReadSchema
+from airflow_provider_hfreg.runs.tables.json_types import join_types, settled, type_of_json
+from airflow_provider_hfreg.runs.tables.records import BLOCK_BYTES
 from airflow_provider_hfreg.runs.tables.windows import rewindow
 from airflow_provider_hfreg.storage.urls import open_store
 
@@ -78,10 +82,23 @@ def test_a_csv_of_any_texts_and_nulls_comes_back_as_it_was_written(
     assert not broken
 
 
-def test_types_of_csv_columns_are_found_and_numbers_that_are_names_stay_texts(store):
-    found = scan(CSV, store, b"i,d,b,z,t,e\n1,1,true,007,x,\n2,2.5,false,008,1,\n")
-    names = {name: str(dtype) for name, dtype in found.columns.items()}
-    assert names == {"i": "int64", "d": "double", "b": "bool", "z": "string", "t": "string", "e": "null"}
+def test_csv_columns_are_text_as_it_stands(store):
+    content = b"version,id,n,z,b\n1.1,123456789012345678,12e4,-0,true\n1.10, 0.5,007,,x\n"
+    found = scan(CSV, store, content)
+    assert set(found.columns.values()) == {pa.string()}
+    good, broken = read(CSV, store, found)
+    assert [tuple(row.values()) for _, row in good] == [
+        ("1.1", "123456789012345678", "12e4", "-0", "true"),
+        ("1.10", " 0.5", "007", None, "x"),
+    ]
+    assert not broken
+
+
+def test_bytes_that_are_no_utf_8_cost_a_row_only_in_a_column_that_a_feature_reads(store):
+    found = scan(CSV, store, b"note,text\n\xff\xc3\xa9,a\nb,\xff\n")
+    good, broken = read(CSV, store, found, as_text=frozenset({"note"}))
+    assert good == [(100, {"note": "\\xff\u00e9", "text": "a"})]
+    assert [(row.row, row.code, row.column) for row in broken] == [(101, "bad_encoding", "text")]
 
 
 def test_an_empty_cell_is_null_and_a_quoted_one_is_an_empty_text(store):
@@ -113,7 +130,7 @@ def test_a_list_column_in_csv_is_json(store):
 
 def test_a_csv_with_a_header_alone_or_nothing_at_all_has_no_rows(store):
     assert scan(CSV, store, b"a,b\n").rows == 0
-    assert dict(scan(CSV, store, b"a,b").columns) == {"a": pa.null(), "b": pa.null()}
+    assert dict(scan(CSV, store, b"a,b").columns) == {"a": pa.string(), "b": pa.string()}
     empty = scan(CSV, store, b"")
     assert (empty.rows, empty.is_open) == (0, True)
 
@@ -241,6 +258,59 @@ def test_types_of_json_columns_are_joined_over_the_file(store):
     found = scan(JSONL, store, "\n".join(map(json.dumps, rows)).encode())
     types = {name: str(dtype) for name, dtype in found.columns.items()}
     assert types == {"i": "int64", "d": "double", "m": "string", "l": "list<item: int64>", "o": "string", "n": "null"}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(st.lists(st.lists(values, max_size=4), min_size=1, max_size=3))
+def test_no_value_of_a_column_that_no_feature_reads_costs_its_row(store, blocks):
+    written = [[json.dumps({"a": value}).encode() for value in block] for block in blocks]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsonl_table, "record_blocks", lambda *_, **__: chain.from_iterable(map(jsonl_blocks, contents)))
+        contents = [b"\n".join(lines) for lines in written]
+        found = JSONL.scan(store, "t", 0, rows_per_range=10)
+    types = {name: settled(dtype) for name, dtype in found.columns.items()}
+    everything = [line for lines in written for line in lines]
+    again = scan(JSONL, store, b"\n".join(everything))
+    assert again.columns == found.columns
+    if types:
+        good, broken = read(JSONL, store, again, pa.schema(types), as_text=frozenset(types))
+        assert not broken
+        for line, (_, row) in zip(everything, good, strict=True):
+            given_value = json.loads(line)["a"]
+            if not (pa.types.is_string(types["a"]) or isinstance(given_value, float)):
+                assert row["a"] == given_value
+
+
+@given(st.lists(values, max_size=5), st.randoms())
+def test_types_of_json_values_join_in_any_order(written, rng):
+    types = [type_of_json(value) for value in written]
+    shuffled = rng.sample(types, len(types))
+    assert reduce(join_types, types, pa.null()) == reduce(join_types, shuffled, pa.null())
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "dtype", "kept"),
+    [
+        (0, 0.5, pa.float64(), [0.0, 0.5]),
+        (123456789012345678, 0.5, pa.string(), ["123456789012345678", "0.5"]),
+        (123456789012345678, 1, pa.int64(), [123456789012345678, 1]),
+        (0.5, 2**53 + 1, pa.string(), ["0.5", "9007199254740993"]),
+        (0, "A0", pa.string(), ["0", "A0"]),
+        ([1], ["a"], pa.string(), ["[1]", '["a"]']),
+        ([1], [None], pa.string(), ["[1]", "[null]"]),
+        ([2**60], [None], pa.string(), ["[1152921504606846976]", "[null]"]),
+        ("a", "\ud800", pa.string(), ["a", '"\\ud800"']),
+        (None, {"k": 1}, pa.string(), [None, '{"k": 1}']),
+    ],
+)
+def test_the_type_of_a_json_column_fits_a_value_far_behind_its_first(store, first, later, dtype, kept):
+    filler = json.dumps({"a": first, "text": "x" * 1000})
+    lines = [filler] * (BLOCK_BYTES // len(filler) + 10) + [json.dumps({"a": later})]
+    found = scan(JSONL, store, "\n".join(lines).encode(), rows_per_range=100_000)
+    assert settled(found.columns["a"]) == dtype
+    good, broken = read(JSONL, store, found, pa.schema([("a", dtype)]), as_text=frozenset("a"), window_rows=10**6)
+    assert [good[0][1]["a"], good[-1][1]["a"]] == kept
+    assert not broken
 
 
 # --- Parquet

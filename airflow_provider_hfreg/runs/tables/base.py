@@ -1,9 +1,9 @@
 """
 What the formats have in common: a file is scanned once when a run is planned, and read by ranges when it is executed.
 
-Scanning tells the columns, their types and where the ranges lie. From then on the types are fixed for the whole run: a
-cell that does not fit is that row's error, and the output has one schema however many shards, workers and retries there
-are.
+Scanning tells the columns, their types and where the ranges lie. From then on the types are fixed for the whole run,
+and the output has one schema however many shards, workers and retries there are. A cell that does not fit the feature
+that reads it is its row's error; a column that no feature reads has a type that all of its cells fit.
 """
 
 from __future__ import annotations
@@ -62,11 +62,12 @@ class FileScan:
 
 @dataclass(frozen=True)
 class ReadSchema:
-    """
+    r"""
     Which columns to read and as what.
 
     :param schema: the columns, those passed through first.
-    :param as_text: columns of JSONL that are read as text whatever their values are: what is no text is kept as JSON.
+    :param as_text: columns of CSV and JSONL that no feature reads. Where one is planned as text, all its cells are: a
+        JSON value that is no text as its JSON, bytes that are no UTF-8 as ``\xff``.
     """
 
     schema: pa.Schema

@@ -1,9 +1,9 @@
 """
 Texts and JSON values to typed columns, cell by cell where one does not fit.
 
-Types of columns that the signature does not name are found by looking at values: only what every value seen can be
-without loss is taken (``007`` stays a text, as does a number of 20 digits, a date, and ``1`` beside ``true``), whole
-numbers beside decimal ones become decimal, and anything else that differs becomes text.
+Columns that a feature reads have the signature's type, and a cell that does not fit is its row's error. The others
+must cost no row and change no value: in CSV they are text, in JSONL they have a type of :mod:`json_types`, that all of
+their values fit, or are text where there is none.
 """
 
 from __future__ import annotations
@@ -20,95 +20,25 @@ from airflow_provider_hfreg.signatures.cells import convert_cells
 CellError = tuple[int, str, str]
 """Position, code, message."""
 
-_INT64 = range(-(2**63), 2**63)
-_WHOLE = r"^-?(0|[1-9][0-9]{0,17})$"
-_DECIMAL = r"^-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?$"
-_KINDS = ((r"^(true|false|True|False|TRUE|FALSE)$", pa.bool_()), (_WHOLE, pa.int64()), (_DECIMAL, pa.float64()))
 
+def texts_of(cells: pa.Array, *, as_text: bool) -> tuple[pa.Array, list[CellError]]:
+    r"""
+    Return binary CSV cells as texts, and which are no UTF-8.
 
-def join_types(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    >>> texts_of(pa.array([b"\xc3\xa9", b"a\xff"]), as_text=True)[0].to_pylist()
+    ['é', 'a\\xff']
+
+    :param as_text: bytes that are no UTF-8 are written as ``\xff``, and no cell is bad; otherwise it is null and told.
     """
-    Return the narrowest type that holds both without loss.
-
-    >>> join_types(pa.int64(), pa.float64()), join_types(pa.null(), pa.bool_()), join_types(pa.bool_(), pa.int64())
-    (DataType(double), DataType(bool), DataType(string))
-    """
-    if one == other or pa.types.is_null(other):
-        return one
-    if pa.types.is_null(one):
-        return other
-    if {one, other} == {pa.int64(), pa.float64()}:
-        return pa.float64()
-    if pa.types.is_list(one) and pa.types.is_list(other):
-        element = join_types(one.value_type, other.value_type)
-        # A list of numbers beside a list of texts is one of neither: the column is kept as JSON text.
-        differs = pa.types.is_string(element) and pa.string() not in (one.value_type, other.value_type)
-        return pa.string() if differs else pa.list_(element)
-    return pa.string()
-
-
-def settled(dtype: pa.DataType) -> pa.DataType:
-    """Return the type of a column of which no value, or no element, was seen: text."""
-    if pa.types.is_null(dtype):
-        return pa.string()
-    return pa.list_(pa.string()) if dtype == pa.list_(pa.null()) else dtype
-
-
-def type_of_texts(texts: pa.Array) -> pa.DataType:
-    """
-    Return the type of CSV cells.
-
-    >>> [type_of_texts(pa.array(cells)) for cells in (["1", None], ["1", "2.5"], ["007"], ["true"], [""])]
-    [DataType(int64), DataType(double), DataType(string), DataType(bool), DataType(null)]
-    """
-    written = texts.filter(pc.not_equal(texts, ""))
-    if not len(written):
-        return pa.null()
-    for pattern, dtype in _KINDS:
-        if pc.all(pc.match_substring_regex(written, pattern)).as_py():
-            return dtype
-    return pa.string()
-
-
-def type_of_json(value: Any) -> pa.DataType:
-    """
-    Return the type of one JSON value; what Arrow has no plain type for is kept as JSON text.
-
-    >>> [type_of_json(value) for value in (1, 2**70, [1, 2.5], [], [1, "a"], {"a": 1})]
-    [DataType(int64), DataType(string), ListType(list<item: double>), ListType(list<item: null>), DataType(string), \
-DataType(string)]
-    """
-    if value is None:
-        return pa.null()
-    if isinstance(value, bool):
-        return pa.bool_()
-    if isinstance(value, int):
-        return pa.int64() if value in _INT64 else pa.string()
-    if isinstance(value, list):
-        return _type_of_list(value)
-    return pa.float64() if isinstance(value, float) else pa.string()
-
-
-def _type_of_list(values: list[Any]) -> pa.DataType:
-    if any(isinstance(value, list | dict) for value in values):
-        return pa.string()
-    element = pa.null()
-    for value in values:
-        joined = join_types(element, type_of_json(value))
-        if pa.types.is_string(joined) and not isinstance(value, str):
-            return pa.string()
-        if pa.types.is_string(joined) and not (pa.types.is_string(element) or pa.types.is_null(element)):
-            return pa.string()
-        element = joined
-    return pa.list_(element)
-
-
-def texts_of(cells: pa.Array) -> tuple[pa.Array, list[CellError]]:
-    """Return binary CSV cells as texts, null where one is no UTF-8, and which those are."""
     try:
         return cells.cast(pa.string()), []
     except pa.ArrowInvalid:
-        return _one_by_one(cells.to_pylist(), pa.string(), bytes.decode, "bad_encoding", "text in UTF-8")
+        read = _escaped if as_text else bytes.decode
+        return _one_by_one(cells.to_pylist(), pa.string(), read, "bad_encoding", "text in UTF-8")
+
+
+def _escaped(raw: bytes) -> str:
+    return raw.decode(errors="backslashreplace")
 
 
 def typed_texts(texts: pa.Array, dtype: pa.DataType) -> tuple[pa.Array, list[CellError]]:
@@ -165,19 +95,29 @@ def typed_values(values: Sequence[Any], dtype: pa.DataType, *, as_text: bool) ->
     :param as_text: a planned text takes any value: one that is no text as its JSON.
     """
     if as_text and pa.types.is_string(dtype):
-        texts = [value if value is None or isinstance(value, str) else _json_text(value) for value in values]
-        return _one_by_one(texts, dtype, _encodable, "bad_value", "text in UTF-8")
+        return pa.array([None if value is None else _text_of(value) for value in values], dtype), []
     array, misfits = convert_cells(values, dtype)
     return array, [(cell.row, cell.code, f"expected {dtype}, found {cell.found}") for cell in misfits]
 
 
-def _json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _text_of(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    # A lone surrogate, as JSON can escape one, is no character: it stays the escape that it was.
+    return text if is_encodable(text) else json.dumps(value)
 
 
-def _encodable(text: str) -> str:
-    text.encode()  # a lone surrogate, as JSON can escape one, is no character
-    return text
+def is_encodable(text: str) -> bool:
+    r"""
+    Return whether a text is Unicode.
+
+    >>> is_encodable("\N{GRINNING FACE}"), is_encodable("\ud83d")
+    (True, False)
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shortened(value: Any, length: int = 80) -> str:

@@ -1,12 +1,14 @@
-"""
+r"""
 CSV: a header, then RFC 4180 records in UTF-8, separated by commas; a byte order mark is skipped.
 
 - A blank line is no row. A line with another number of fields than the header is that row's error, as is a cell that
-  does not fit its column's type; the raw text is kept.
+  does not fit the type of the feature that reads it; the raw text is kept.
+- Columns that no feature reads are text, exactly as it stands: CSV has no types, and guessed ones change values
+  (``1.10``, ``007``, ids of 18 digits) and are wrong about a later cell. Such a cell never costs its row; bytes in it
+  that are no UTF-8 are written as ``\xff``.
 - An empty cell is null, a quoted empty one (``""``) an empty text, as in PostgreSQL's ``COPY``; in a column of another
   type both are null.
-- Scanning walks through every file once, because only so can ranges be exact in rows; types are found on its way from
-  the first records of every block, not from the head of the file alone.
+- Scanning walks through every file once, because only so can ranges be exact in rows.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ import pyarrow.csv
 
 from airflow_provider_hfreg.errors import InputFormatError
 from airflow_provider_hfreg.runs.tables.base import FileScan, ReadSchema, RowRange, TableReader
-from airflow_provider_hfreg.runs.tables.cells import join_types, texts_of, type_of_texts, typed_texts
-from airflow_provider_hfreg.runs.tables.ranges import RangeCutter, sample_end
+from airflow_provider_hfreg.runs.tables.cells import CellError, texts_of, typed_texts
+from airflow_provider_hfreg.runs.tables.ranges import RangeCutter
 from airflow_provider_hfreg.runs.tables.records import RecordBlock, csv_field_counts, csv_records, record_blocks
 from airflow_provider_hfreg.runs.tables.windows import BrokenRow, TableWindow
 from airflow_provider_hfreg.storage.base import ObjectStore
@@ -40,18 +42,14 @@ class CsvReader(TableReader):
         where = store.location(key)
         read = _reader(store, key)
         header, start = _header(read, size_bytes, where)
-        types: dict[str, pa.DataType] = dict.fromkeys(header, pa.null())
         cutter = RangeCutter(rows_per_range, start)
         for block in record_blocks(read, start, size_bytes, csv_records, where=where):
             cutter.add(block)
-            sample = RecordBlock(block.offset, *sample_end(block))
-            for name, cells in zip(header, _parse(sample, header, header, _good(sample, header)), strict=True):
-                types[name] = join_types(types[name], type_of_texts(texts_of(cells)[0]))
-        return FileScan(types, cutter.ranges(), header, is_open=not header)
+        return FileScan(dict.fromkeys(header, pa.string()), cutter.ranges(), header, is_open=not header)
 
-    def join_columns(self, one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-        """See the base class; texts hold everything, so files never disagree."""
-        return join_types(one, other)
+    def join_columns(self, one: pa.DataType, other: pa.DataType) -> pa.DataType | None:  # noqa: ARG002 - as below
+        """See the base class; all is text, so files never disagree."""
+        return pa.string()
 
     def read(
         self,
@@ -67,7 +65,7 @@ class CsvReader(TableReader):
         where = store.location(key)
         row = first_row
         for block in record_blocks(_reader(store, key), piece.start_byte, piece.end_byte, csv_records, where=where):
-            yield _window(block, schema.schema, header, row)
+            yield _window(block, schema, header, row)
             row += int(np.count_nonzero(~block.records.blank))
 
 
@@ -144,28 +142,35 @@ def _without(block: RecordBlock, good: npt.NDArray[np.bool_]) -> bytes:
     return b"".join(block.content[starts[record] : ends[record]] for record in np.flatnonzero(good))
 
 
-def _window(block: RecordBlock, schema: pa.Schema, header: tuple[str, ...], first_row: int) -> TableWindow:
+def _window(block: RecordBlock, schema: ReadSchema, header: tuple[str, ...], first_row: int) -> TableWindow:
     good = _good(block, header)
     records = np.flatnonzero(good)
     row_of_record = first_row + np.cumsum(~block.records.blank) - 1
     faults = _field_count_faults(block, good, len(header))
     columns: list[pa.Array] = []
-    parsed = _parse(block, header, tuple(schema.names), good)
-    for column, cells in zip(schema, parsed, strict=True):
-        texts, undecoded = (cells, []) if pa.types.is_binary(column.type) else texts_of(cells)
-        typed, misfits = (texts, []) if pa.types.is_binary(column.type) else typed_texts(texts, column.type)
+    parsed = _parse(block, header, tuple(schema.schema.names), good)
+    for column, cells in zip(schema.schema, parsed, strict=True):
+        typed, misfits = _typed(cells, column, as_text=column.name in schema.as_text)
         columns.append(typed)
-        for place, code, message in [*undecoded, *misfits]:
+        for place, code, message in misfits:
             faults.setdefault(int(records[place]), (code, message, column.name))
     broken = tuple(
         BrokenRow(int(row_of_record[record]), *fault, raw=block.raw(record).decode(errors="backslashreplace"))
         for record, fault in sorted(faults.items())
     )
-    batch = pa.RecordBatch.from_arrays(columns, schema=schema)
+    batch = pa.RecordBatch.from_arrays(columns, schema=schema.schema)
     if broken:
         fits = ~np.isin(records, list(faults))
         batch, records = batch.filter(pa.array(fits)), records[fits]
     return TableWindow(batch, row_of_record[records], broken)
+
+
+def _typed(cells: pa.Array, column: pa.Field, *, as_text: bool) -> tuple[pa.Array, list[CellError]]:
+    if pa.types.is_binary(column.type):
+        return cells, []
+    texts, undecoded = texts_of(cells, as_text=as_text)
+    typed, misfits = typed_texts(texts, column.type)
+    return typed, [*undecoded, *misfits]
 
 
 def _field_count_faults(

@@ -1,8 +1,10 @@
 r"""
 JSONL: one JSON object a line, in UTF-8; a byte order mark is skipped, a line of white space alone is no row.
 
-- A line that is no JSON object is that row's error (``bad_json``), as is a value that does not fit its column's type;
-  the raw line is kept. A key that is missing is null, one that the run does not read is ignored.
+- A line that is no JSON object is that row's error (``bad_json``), as is a value that does not fit the type of the
+  feature that reads it; the raw line is kept. A key that is missing is null, one that the run does not read is ignored.
+- Columns that no feature reads have a type that all their values fit (:mod:`json_types`), so scanning looks at every
+  value: in Python in a block with something new, elsewhere by having Arrow read the block in the types known so far.
 - Arrow's parser reads a block at once. It knows nothing of lines, so it is asked only where every line begins with
   ``{`` and ends with ``}``; then no object can span two lines, and one row per line is checked by counting. A block
   that it refuses is read again line by line, to find out which line it was.
@@ -11,16 +13,18 @@ JSONL: one JSON object a line, in UTF-8; a byte order mark is skipped, a line of
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 
 from airflow_provider_hfreg.runs.tables.base import FileScan, ReadSchema, RowRange, TableReader
-from airflow_provider_hfreg.runs.tables.cells import join_types, shortened, type_of_json, typed_values
-from airflow_provider_hfreg.runs.tables.ranges import RangeCutter, sample_end
+from airflow_provider_hfreg.runs.tables.cells import shortened, typed_values
+from airflow_provider_hfreg.runs.tables.json_types import EXACT_IN_DOUBLE, join_types, stored, type_of_json
+from airflow_provider_hfreg.runs.tables.ranges import RangeCutter
 from airflow_provider_hfreg.runs.tables.records import RecordBlock, jsonl_records, record_blocks
 from airflow_provider_hfreg.runs.tables.windows import BrokenRow, TableWindow
 from airflow_provider_hfreg.storage.base import ObjectStore
@@ -39,11 +43,8 @@ class JsonlReader(TableReader):
         types: dict[str, pa.DataType] = {}
         for block in record_blocks(read, start, size_bytes, jsonl_records, where=store.location(key)):
             cutter.add(block)
-            sample = RecordBlock(block.offset, *sample_end(block))
-            for record in np.flatnonzero(~sample.records.blank):
-                value, fault = _object(sample.raw(int(record)))
-                for name, cell in {} if fault else value.items():
-                    types[name] = join_types(types.get(name, pa.null()), type_of_json(cell))
+            if not _fits(block, types):
+                _learn(block, types)
         return FileScan(types, cutter.ranges(), is_open=True)
 
     def join_columns(self, one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
@@ -90,17 +91,52 @@ def _object(raw: bytes) -> tuple[dict[str, Any], str | None]:
     return value, None
 
 
-def _read_at_once(block: RecordBlock, schema: pa.Schema, rows: int) -> pa.RecordBatch | None:
-    """Return the rows of a block in which every line fits, or None."""
+def _fits(block: RecordBlock, types: Mapping[str, pa.DataType]) -> bool:
+    """Return whether a block surely changes no type: every key is known, and every value is of its type already."""
+    schema = pa.schema([(name, stored(dtype)) for name, dtype in types.items()])
+    batch = _read_at_once(block, schema, int(np.count_nonzero(~block.records.blank)), unknown="error")
+    return batch is not None and not any(
+        _may_be_more(column, dtype) for column, dtype in zip(batch.columns, types.values(), strict=True)
+    )
+
+
+def _may_be_more(column: pa.Array, known: pa.DataType) -> bool:
+    """Return whether Arrow read something into the type that does not fit it: a null in a list, a number rounded."""
+    numbers = column.flatten() if pa.types.is_list(column.type) else column
+    if numbers is not column and numbers.null_count:
+        return True
+    if column.type != known or not (pa.types.is_integer(numbers.type) or pa.types.is_floating(numbers.type)):
+        return False  # large whole numbers are known, or it holds no numbers
+    # A double may have been written as a whole number, and a large one of those was rounded.
+    bounds = pc.min_max(numbers).as_py()
+    return any(abs(bound) >= EXACT_IN_DOUBLE for bound in bounds.values() if bound is not None)
+
+
+def _learn(block: RecordBlock, types: dict[str, pa.DataType]) -> None:
+    """Join the types of all values of a block into ``types``."""
+    for record in np.flatnonzero(~block.records.blank):
+        value, fault = _object(block.raw(int(record)))
+        for name, cell in {} if fault else value.items():
+            types[name] = join_types(types.get(name, pa.null()), type_of_json(cell))
+
+
+def _read_at_once(
+    block: RecordBlock, schema: pa.Schema, rows: int, *, unknown: str = "ignore"
+) -> pa.RecordBatch | None:
+    """
+    Return the rows of a block in which every line fits, or None.
+
+    :param unknown: of a key that the schema lacks: ``ignore``, or ``error`` for None.
+    """
     # NaN, which is no JSON and which Python writes, is read as null; Arrow would keep it.
-    if not rows or b"NaN" in block.content or not _is_object_per_line(block):
+    if not rows or not schema.names or b"NaN" in block.content or not _is_object_per_line(block):
         return None
     try:
         block.content.decode()  # Arrow's parser does not look
         table = pyarrow.json.read_json(
             pa.BufferReader(block.content),
             read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=len(block.content) + 1),
-            parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore"),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unknown),
         )
     except (pa.ArrowException, ValueError):
         return None

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from airflow_provider_hfreg.runs.tables.base import RowRange
-from airflow_provider_hfreg.runs.tables.records import RecordBlock, Records
-
-SAMPLE_BYTES = 64 * 2**10
+from airflow_provider_hfreg.runs.tables.records import RecordBlock
 
 
 class RangeCutter:
@@ -56,10 +52,3 @@ def even_ranges(rows: int, rows_per_range: int) -> tuple[RowRange, ...]:
     [(0, 2), (2, 2), (4, 1)]
     """
     return tuple(RowRange(first, min(rows_per_range, rows - first)) for first in range(0, rows, rows_per_range))
-
-
-def sample_end(block: RecordBlock) -> tuple[bytes, Records]:
-    """Return the first records of a block, at least one and about :data:`SAMPLE_BYTES`, to look at their types."""
-    count = max(1, int(np.searchsorted(block.records.ends, SAMPLE_BYTES)))
-    records = Records(block.records.ends[:count], block.records.blank[:count])
-    return block.content[: int(records.ends[-1])], records
