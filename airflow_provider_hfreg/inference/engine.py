@@ -127,7 +127,7 @@ class Engine:
         text, pair = sequences.text.take(chosen), sequences.text_pair
         pair = None if pair is None else pair.take(chosen)
         if self.loaded.task.forward is Forward.TABLE:
-            return encode_tables(tokenizer, text, pair, sequences.encoding, limit=limit)
+            return encode_tables(tokenizer, text, pair, sequences.encoding)
         return encode(tokenizer, text, pair, sequences.encoding, limit=limit, facts=sequences.facts)
 
     def _execute(self, work: Work, forwarder: Forwarder, cancelled: Callable[[], bool]) -> None:

@@ -45,7 +45,9 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
     check_self_contained(pipe)
     task = get_task(pipe.task)
     parameters, added = _parameters(pipe, task)
-    task.signature(parameters)  # refuses an option that no signature can hold, before anything is written
+    # Both refuse what no version can hold, before anything is written.
+    task.signature(parameters)
+    task.auto_class_of(pipe.model.config.to_dict())
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
         pipe.model.save_pretrained(folder, max_shard_size=_SHARD_SIZE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,29 +22,25 @@ from airflow_provider_hfreg.pipelines.ragged import Ragged
 if TYPE_CHECKING:
     import pandas as pd
 
-_TYPES, _ROW = 7, 2  # of a token, one of them its row
+_TYPES = 7  # of a token
 
 
-def encode_tables(
-    tokenizer: Any, query: pa.StringArray, table: pa.StringArray, encoding: Mapping[str, Any], *, limit: int | None
-) -> Encoded:
+def encode_tables(tokenizer: Any, query: pa.StringArray, table: pa.StringArray, encoding: Mapping[str, Any]) -> Encoded:
     """
     Encode pairs of a question and a table in their order.
 
     :param table: JSON objects {column: [texts]}, columns of one length.
-    :param encoding: the task's keyword arguments for the tokenizer.
-    :param limit: tokens that the model can read.
+    :param encoding: the task's keyword arguments for the tokenizer, which knows itself how much the model reads.
     """
     columns: dict[str, list[Any]] = {"input_ids": [], "token_type_ids": []}
     text: list[int] = []
     truncated: list[bool] = []
     failed: dict[int, str] = {}
     for place, (one_query, one_table) in enumerate(zip(query.to_pylist(), table.to_pylist(), strict=True)):
-        frame = _frame(one_table)
-        call = functools.partial(tokenizer, frame, one_query, return_attention_mask=False, padding=False)
+        frame = table_frame(one_table)
         try:
-            encoded = call(**encoding)
-            cut = _is_cut(encoded, frame, call, encoding, limit)
+            encoded = tokenizer(frame, one_query, return_attention_mask=False, padding=False, **encoding)
+            cut = bool(encoding.get("truncation")) and _is_cut(tokenizer, encoded, frame, one_query)
         except Exception as error:  # noqa: BLE001  whatever the tokenizer raises is about this table
             failed[place] = f"{type(error).__name__}: {error}"
             continue
@@ -64,21 +60,40 @@ def encode_tables(
     )
 
 
-def _frame(table: str) -> pd.DataFrame:
+def table_frame(table: str) -> pd.DataFrame:
+    """
+    Return a table as the tokenizer of either family reads it with any pandas.
+
+    :param table: a JSON object {column: [texts]}.
+    """
+    # Cells as Python objects: pandas' own strings refuse what 4.57 puts in their place.
+    frame: pd.DataFrame = _frame_class()(json.loads(table), dtype=object)
+    return frame
+
+
+@functools.cache
+def _frame_class() -> Any:
     import pandas as pd
 
-    # Cells as Python objects: pandas' own strings refuse what 4.57 puts in their place.
-    return pd.DataFrame(json.loads(table), dtype=object)
+    class RowsByPlace(pd.DataFrame):
+        """A frame whose rows are indexed by place: 4.57 asks for ``row[0]``, which pandas 3 takes for a label."""
+
+        @property
+        def _constructor(self) -> Any:
+            return RowsByPlace
+
+        def iterrows(self) -> Iterator[tuple[Any, Any]]:
+            for label, row in super().iterrows():
+                yield label, row.set_axis(range(len(row)))
+
+    return RowsByPlace
 
 
-def _is_cut(
-    encoded: Any, frame: pd.DataFrame, call: Callable[..., Any], encoding: Mapping[str, Any], limit: int | None
-) -> bool:
-    """Tell whether rows or tokens of cells were dropped; a second, whole encoding is made only where that may be."""
-    longest = encoding.get("max_length") or limit
-    length = len(encoded["input_ids"])
-    if not encoding.get("truncation") or longest is None or length + frame.size + len(frame.columns) < longest:
-        return False
-    rows = max((types[_ROW] for types in encoded["token_type_ids"]), default=0)
-    whole = {**encoding, "truncation": False, "max_length": None}
-    return rows < len(frame) or len(call(**whole)["input_ids"]) > length
+def _is_cut(tokenizer: Any, encoded: Any, frame: pd.DataFrame, query: str) -> bool:
+    """Tell whether rows or words of cells were dropped."""
+    texts = [query, *map(str, frame.columns), *frame.to_numpy().ravel()]
+    length: int = len(encoded["input_ids"]) - tokenizer.num_special_tokens_to_add(pair=True)
+    if length >= sum(map(len, texts)):
+        return False  # no token is shorter than a character, so nothing is missing
+    whole = sum(len(tokenizer.tokenize(text)) for text in texts)
+    return length < whole

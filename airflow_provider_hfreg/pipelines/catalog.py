@@ -8,6 +8,7 @@ from airflow_provider_hfreg.pipelines.conversational import Conversational
 from airflow_provider_hfreg.pipelines.fill_mask import FillMask
 from airflow_provider_hfreg.pipelines.question_answering import QuestionAnswering
 from airflow_provider_hfreg.pipelines.summarization import Summarization
+from airflow_provider_hfreg.pipelines.table_question_answering import TableQuestionAnswering
 from airflow_provider_hfreg.pipelines.text2text_generation import Text2TextGeneration
 from airflow_provider_hfreg.pipelines.text_classification import TextClassification
 from airflow_provider_hfreg.pipelines.text_generation import TextGeneration
@@ -20,6 +21,7 @@ _TASKS: tuple[PipelineTask, ...] = (
     FillMask(),
     QuestionAnswering(),
     Summarization(),
+    TableQuestionAnswering(),
     Text2TextGeneration(),
     TextClassification(),
     TextGeneration(),

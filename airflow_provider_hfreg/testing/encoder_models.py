@@ -80,7 +80,7 @@ def table_answerer(folder: Path, *, aggregations: Sequence[str] = (), seed: int 
         **(aggregating if aggregations else {}),
         **config,
     )
-    return write_model(folder, transformers.TapasForQuestionAnswering, settings, tokenizer, seed, alike=True)
+    return write_model(folder, transformers.AutoModelForTableQuestionAnswering, settings, tokenizer, seed, alike=True)
 
 
 def _write(folder: Path, auto_class: Any, architecture: str, seed: int, config: Mapping[str, Any]) -> Path:
