@@ -70,7 +70,7 @@ def words_as_spans(scores: Scores, starts_word: BoolArray, strategy: str) -> Spa
     count = np.diff(np.append(first, len(scores)))
     judged: Scores = scores[_highest(scores, first, count) if strategy == "max" else first]
     if strategy == "average" and len(first):
-        judged = (np.add.reduceat(scores, first, axis=0) / count[:, None]).astype(np.float32)
+        judged = _means(scores, first, count)
     label = _best(judged)
     return Spans(first, first + count - 1, label, judged[np.arange(len(first)), label])
 
@@ -94,9 +94,8 @@ def grouped(units: Spans, starts_sequence: BoolArray, labels: Sequence[str]) -> 
     new[:1] = True
     first = np.flatnonzero(new)
     count = np.diff(np.append(first, len(units)))
-    total = np.add.reduceat(units.score.astype(np.float64), first) if len(first) else np.empty(0)
-    last = first + count - 1
-    return Spans(units.first[first], units.last[last], units.label[first], (total / count).astype(np.float32))
+    score = _means(units.score, first, count)
+    return Spans(units.first[first], units.last[first + count - 1], units.label[first], score)
 
 
 def without_overlaps(start: IntArray, end: IntArray, score: Scores) -> list[int]:
@@ -121,6 +120,23 @@ def without_overlaps(start: IntArray, end: IntArray, score: Scores) -> list[int]
         if longer > 0 or (longer == 0 and scores[entity] > scores[previous]):
             previous = entity
     return [*stay, previous]
+
+
+def _means(values: Scores, first: IntArray, count: IntArray) -> Scores:
+    """
+    Return the mean of each run of ``values``, summed from the first to the last, in float32.
+
+    ``np.add.reduceat`` adds the first to the sum of the others. Where two labels are equally likely but for that
+    rounding, another label would win than the one that the pipeline names.
+
+    :param values: float32 [tokens] or [tokens, labels].
+    """
+    total = values[first]
+    for place in range(1, count.max(initial=0)):
+        longer = np.flatnonzero(count > place)
+        total[longer] += values[first[longer] + place]
+    means: Scores = (total / count.reshape(-1, *[1] * (values.ndim - 1))).astype(np.float32)
+    return means
 
 
 def _best(scores: Scores) -> IntArray:

@@ -145,7 +145,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def copy(self, source_key: str, target_key: str) -> None:
-        """Copy inside the store, over whatever was there."""
+        """Copy inside the store, over whatever was there; onto itself it only tells that it is there."""
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:

@@ -179,6 +179,17 @@ def rclone_s3(folder: Path) -> Iterator[S3Server]:
         yield server
 
 
+def objects_of_rclone(folder: Path, bucket: str) -> list[str]:
+    """
+    Return what :func:`rclone_s3` holds, as it lies on the disk: its listings still name what was just deleted.
+
+    :param folder: as given there.
+    :raises FileNotFoundError: there is no such bucket.
+    """
+    data = (folder / "data" / bucket).resolve(strict=True)
+    return sorted(path.relative_to(data).as_posix() for path in data.rglob("*") if path.is_file())
+
+
 def free_ports(count: int, *, grpc: bool = False) -> tuple[int, ...]:
     """
     Return free ports of 127.0.0.1, below those that the system gives to outgoing connections.

@@ -126,6 +126,11 @@ class StoreContract:
         with pytest.raises(StorageUrlError):
             store.get(key)
 
+    def test_a_copy_onto_itself_changes_nothing(self, store: ObjectStore) -> None:
+        store.put("key", b"content")
+        store.copy("key", "key")
+        assert store.get("key") == b"content"
+
     def test_an_absent_object_is_told(self, store: ObjectStore, tmp_path: Path) -> None:
         store.put("there/is", b"another")
         reads: list[Callable[[str], object]] = [
@@ -135,6 +140,7 @@ class StoreContract:
             lambda key: store.get(key, length=0),
             lambda key: store.download(key, tmp_path / "file"),
             lambda key: store.copy(key, "target"),
+            lambda key: store.copy(key, key),
         ]
         for key in ("absent", "there", "there/is/not"):
             assert store.find_info(key) is None

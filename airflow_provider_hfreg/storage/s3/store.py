@@ -113,9 +113,7 @@ class S3Store(ObjectStore):
 
     def open_reader(self, key: str) -> BinaryIO:
         """One HEAD, then ranged GETs, each only if the object is still the same."""
-        info = self.find_info(key)
-        if info is None:
-            raise KeyNotFoundError(f"There is no object {self.location(key)}. Check the name.")
+        info = self._existing(key)
 
         def read_range(start: int, length: int) -> bytes:
             return self._fetch(key, start, length, etag=info.etag)[0]
@@ -169,7 +167,10 @@ class S3Store(ObjectStore):
             )
 
     def copy(self, source_key: str, target_key: str) -> None:
-        """Inside the server; multipart for a large object."""
+        """Inside the server; multipart for a large object. S3 refuses a copy onto itself, so that is a HEAD."""
+        if source_key == target_key:
+            self._existing(source_key)
+            return
         with self._bucket.request("copying", self.location(source_key)):
             self._bucket.client.copy(
                 {"Bucket": self._bucket.name, "Key": self._name(source_key)},
@@ -203,6 +204,12 @@ class S3Store(ObjectStore):
 
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
+
+    def _existing(self, key: str) -> ObjectInfo:
+        info = self.find_info(key)
+        if info is None:
+            raise KeyNotFoundError(f"There is no object {self.location(key)}. Check the name.")
+        return info
 
     def _pages(self, prefix: str, **extra: Any) -> Iterable[Any]:
         paginator = self._bucket.client.get_paginator("list_objects_v2")
