@@ -15,9 +15,10 @@ from airflow_provider_hfreg.pipelines.catalog import get_task, task_names
 
 def pipeline(task: str, model: Any = None, **kwargs: Any) -> Any:
     """
-    Build a pipeline to log or to call: same call and same result as ``transformers.pipeline``.
+    Build a pipeline to log or to call: same call as ``transformers.pipeline``, and same result but for one task.
 
-    A task that the installed transformers has no pipeline for gets ours, see :mod:`.stand_in`.
+    A task that the installed transformers has no pipeline for gets ours, see :mod:`.stand_in`; so does
+    ``feature-extraction``, to give each text one vector (``pooling``, ``normalize``) and not one for each token.
 
     :param task: the pipeline task, aliases as transformers knows them.
     :param model: a hub id, a folder, or a model object; None for the task's default model where transformers has one.

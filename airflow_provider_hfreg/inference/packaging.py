@@ -20,7 +20,7 @@ from airflow_provider_hfreg.inference.frameworks import transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.loading import quiet
 from airflow_provider_hfreg.inference.portable import portable_model_config, save_tokenizer
-from airflow_provider_hfreg.inference.stand_in import StandInPipeline
+from airflow_provider_hfreg.inference.stand_in import StandInPipeline, folder_of
 from airflow_provider_hfreg.pipelines.arguments import plain_arguments
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import get_task
@@ -103,6 +103,7 @@ def _parameters(pipe: Any, task: PipelineTask) -> tuple[dict[str, Any], dict[str
     steps = (pipe._preprocess_params, pipe._forward_params, pipe._postprocess_params)  # noqa: SLF001 - no public way
     given, added = settings_of_pipeline(pipe)
     parameters = {**plain_arguments(given), **task.spelt(task.parameters_of(*steps), pipe.tokenizer)}
+    parameters = task.completed(parameters, folder_of(pipe.model))
     return dict(sorted(parameters.items())), dict(sorted(plain_arguments(added).items()))
 
 

@@ -2,7 +2,8 @@
 The vectors of a text's tokens to one vector, on the device: only one row per text leaves it.
 
 As sentence-transformers does it: padding never counts, special tokens do, and a vector is normalised to length 1 where
-that is asked for.
+that is asked for. A text without a single token (an empty one, of a tokenizer that puts nothing around it) has no
+vector: it fails, whatever runs beside it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from airflow_provider_hfreg.inference.batch import BatchOutputs
+from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.inference.single_pass import SinglePass, to_numpy
@@ -31,6 +32,12 @@ class Embedding(SinglePass):
         self._pool = POOLINGS[pooling]
         self._normalize = normalize
 
+    def run(self, batch: Batch) -> BatchOutputs:
+        """Run one padded forward."""
+        if not all(map(len, batch.columns["input_ids"])):
+            raise ValueError("the tokenizer makes no token of the text, so there is nothing to pool")
+        return super().run(batch)
+
     def read(self, inputs: dict[str, Any], mask: torch.Tensor) -> BatchOutputs:
         """Return the pooled vectors."""
         vectors = self._pool(self._loaded.network(**inputs)[0].float(), mask)
@@ -39,16 +46,13 @@ class Embedding(SinglePass):
         return BatchOutputs(values={"embedding": to_numpy(vectors)})
 
     def empty(self) -> BatchOutputs:
-        """Return no vector of the network's size."""
-        return BatchOutputs(values={"embedding": np.empty((0, self._loaded.network.config.hidden_size), np.float32)})
+        """Return no vector."""
+        return BatchOutputs(values={"embedding": np.empty((0, 0), np.float32)})
 
 
 def _mean(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return _sum(vectors, mask) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def _sum(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return (vectors * mask[..., None]).sum(dim=1)
+    # Filled and not multiplied: what stands at the padding may be NaN, and NaN times zero is NaN.
+    return vectors.masked_fill(~mask[..., None], 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 def _first(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: ARG001  padding is on the right
@@ -56,7 +60,7 @@ def _first(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:  # noqa: 
 
 
 def _last(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return vectors[torch.arange(len(vectors), device=vectors.device), mask.sum(dim=1).clamp(min=1) - 1]
+    return vectors[torch.arange(len(vectors), device=vectors.device), mask.sum(dim=1) - 1]
 
 
 def _max(vectors: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,8 @@ A pipeline object for tasks whose class the installed transformers lacks: called
 
 transformers 5 has no ``summarization``, ``translation``, ``text2text-generation`` or ``question-answering``, and
 nothing since 4.42 has ``conversational``. :class:`StandInPipeline` takes their place: for whoever builds a pipeline to
-log it, and for whoever loads a version to call it.
+log it, and for whoever loads a version to call it. So it does for ``feature-extraction``, whose class in transformers
+gives all tokens' vectors and forgets how they are pooled.
 
 A text or a list of texts goes in where the task reads one column; otherwise a mapping of the task's columns, a list of
 such, or the columns by keyword. What comes out has the shape that transformers gave: a mapping per input, a list of
@@ -12,13 +13,14 @@ them where an input has several results; and a single text to a task that genera
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_hfreg.errors import InferenceError, InvalidOptionError
+from airflow_provider_hfreg.errors import InferenceError, InvalidOptionError, SignatureRequiredError
 from airflow_provider_hfreg.inference.devices import choose_device
 from airflow_provider_hfreg.inference.engine import Engine
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
@@ -124,12 +126,24 @@ class StandInPipeline:
 
 
 def has_class(task: str) -> bool:
-    """Tell whether the installed transformers has a pipeline for a task."""
+    """Tell whether the installed transformers has a pipeline for a task that gives what a version of ours does."""
     try:
         transformers.pipelines.check_task(task)
     except KeyError:
         return False
+    with contextlib.suppress(SignatureRequiredError):
+        return not get_task(task).own_callable
     return True
+
+
+def folder_of(model: Any) -> Path | None:
+    """
+    Return where a model was loaded from; None for one made in memory.
+
+    :param model: an object, a folder or a hub id, which is returned as a path that is not there.
+    """
+    name = model if isinstance(model, str | Path) else getattr(model.config, "_name_or_path", None)
+    return Path(name) if name else None
 
 
 def load_pipeline_object(
@@ -168,7 +182,7 @@ def build_stand_in(
     """
     pipeline_task = get_task(task)
     loading = {name: arguments.pop(name) for name in _OF_LOADING if name in arguments}
-    given = _given(pipeline_task, arguments)
+    given = pipeline_task.completed(_given(pipeline_task, arguments), folder_of(model))
     settings = {"dtype": dtype or torch_dtype or "auto", **(model_kwargs or {})}
     network = _network(pipeline_task, model, loading, settings)
     chosen = torch.device(_device_name(device))

@@ -78,7 +78,7 @@ def checked_arguments(
 
 def refuse_tensors(arguments: Mapping[str, Any], task: str) -> None:
     """
-    Refuse a pipeline that gives token ids instead of text.
+    Refuse a pipeline that gives tensors, of token ids or vectors, instead of what the task's columns hold.
 
     A real pipeline keeps the option as ``return_type=ReturnType.TENSORS``, one described by arguments as it is written.
 
@@ -87,7 +87,7 @@ def refuse_tensors(arguments: Mapping[str, Any], task: str) -> None:
     return_type = arguments.get("return_type")
     if arguments.get("return_tensors") or getattr(return_type, "name", return_type) == "TENSORS":
         raise UnsupportedPipelineError(
-            f"The {task} pipeline was built with return_tensors, which gives token ids instead of text, and no output "
-            "column of the task holds them. Build it without return_tensors (transformers takes even "
-            "return_tensors=False for True in text generation)."
+            f"The {task} pipeline was built with return_tensors, which gives tensors (of token ids, or of all tokens' "
+            "vectors), and no output column of the task holds them. Build it without return_tensors (transformers "
+            "takes even return_tensors=False for True in text generation)."
         )

@@ -24,6 +24,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -173,6 +174,8 @@ class PipelineTask(ABC):
     :cvar arguments: what the pipeline's factory takes for this task beyond the model and where it runs.
     :cvar last_family: of transformers, the last one with this pipeline, None where the newest has it; the task runs as
         there, whatever is installed.
+    :cvar own_callable: the pipeline that transformers has under this name gives something else than a version does, so
+        that a version loads as a callable of ours.
     :cvar generation_defaults: generation settings that the families add where neither the user nor the model's own
         ``generation_config.json`` says otherwise.
     """
@@ -185,6 +188,7 @@ class PipelineTask(ABC):
     optional_inputs: ClassVar[frozenset[str]] = frozenset()
     arguments: ClassVar[frozenset[str]] = frozenset()
     last_family: ClassVar[str | None] = None
+    own_callable: ClassVar[bool] = False
     generation_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -225,6 +229,16 @@ class PipelineTask(ABC):
 
     def spelt(self, parameters: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:  # noqa: ARG002  most keep texts
         """Return what :meth:`parameters_of` gave with texts where the pipeline kept only their token ids."""
+        return dict(parameters)
+
+    def completed(self, parameters: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:  # noqa: ARG002  as above
+        """
+        Return the parameters and, where they are silent, what the model's own files say; most tasks ask no file.
+
+        :param folder: that the model was loaded from, None for one made in memory; it need not be here: what was loaded
+            by its hub id has that for a path.
+        :raises UnsupportedPipelineError: the files say what the task cannot do, or are needed and not here.
+        """
         return dict(parameters)
 
     @abstractmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow_provider_hfreg.errors import SignatureRequiredError
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.conversational import Conversational
+from airflow_provider_hfreg.pipelines.feature_extraction import FeatureExtraction
 from airflow_provider_hfreg.pipelines.fill_mask import FillMask
 from airflow_provider_hfreg.pipelines.question_answering import QuestionAnswering
 from airflow_provider_hfreg.pipelines.summarization import Summarization
@@ -18,6 +19,7 @@ from airflow_provider_hfreg.pipelines.zero_shot_classification import ZeroShotCl
 
 _TASKS: tuple[PipelineTask, ...] = (
     Conversational(),
+    FeatureExtraction(),
     FillMask(),
     QuestionAnswering(),
     Summarization(),

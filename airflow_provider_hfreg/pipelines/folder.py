@@ -13,7 +13,6 @@ installed family would add on its own is written down here, too.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from airflow_provider_hfreg.pipelines.arguments import checked_arguments
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import get_task
 from airflow_provider_hfreg.pipelines.generation import described_generation
+from airflow_provider_hfreg.pipelines.json_files import read_json_object
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.pipelines.weights import describe_weights
 
@@ -80,13 +80,13 @@ def describe_folder(
     """
     pipeline_task = get_task(task)
     loading, arguments = _split(dict(pipeline_kwargs or {}))
-    parameters = checked_arguments(pipeline_task, arguments)
+    parameters = pipeline_task.completed(checked_arguments(pipeline_task, arguments), folder)
     config = _read_config(folder)
     name = pipeline_task.name_under(task, config)
     architecture = _check_architecture(pipeline_task, config, folder)
     _check_tokenizer(folder)
     weights = describe_weights(folder)
-    model_settings = _read_json(folder / "generation_config.json") or {}
+    model_settings = read_json_object(folder / "generation_config.json") or {}
     specific = _task_settings(pipeline_task, name, config)
     given, added = described_generation(pipeline_task.generation_defaults, specific, parameters, model_settings)
     return PipelineSpec(
@@ -114,25 +114,13 @@ def _split(pipeline_kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    config = _read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     if config is None:
         raise UnsupportedPipelineError(
             f"{folder} is no folder of a Hugging Face model: it has no config.json. Give the folder that "
             "save_pretrained wrote (of a Trainer's output, one with the final model or a checkpoint)."
         )
     return config
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        raise UnsupportedPipelineError(f"{path} is no JSON object. Save the model again with save_pretrained.")
-    return content
 
 
 def _check_architecture(task: PipelineTask, config: Mapping[str, Any], folder: Path) -> str | None:
@@ -149,6 +137,7 @@ def _check_architecture(task: PipelineTask, config: Mapping[str, Any], folder: P
             "transformers would draw the missing head at random. Log it for the task it was trained for, or fine-tune "
             "it for this one."
         )
+    task.auto_class_of(config)  # refuses what has the right name and is no model for the task
     return str(architecture)
 
 

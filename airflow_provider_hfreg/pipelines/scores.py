@@ -42,11 +42,11 @@ def label_names(config: Mapping[str, Any], count: int) -> list[Any]:
 
 
 def not_a_number(rows: Sequence[int]) -> tuple[RowError, ...]:
-    """Return an error for each row whose scores are no numbers."""
+    """Return an error for each row for which the model gave no numbers."""
     return tuple(RowError(row, "not_a_number", _NOT_A_NUMBER) for row in rows)
 
 
 _NOT_A_NUMBER = (
-    "the model gave NaN for this text, so no label is the best: its weights may be damaged, or overflow in their dtype "
-    "(float16 does where bfloat16 or float32 does not)"
+    "the model gave no finite numbers for this text (NaN, or infinity): its weights may be damaged, or overflow in "
+    "their dtype (float16 does where bfloat16 or float32 does not)"
 )

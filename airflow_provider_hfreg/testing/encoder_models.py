@@ -7,6 +7,7 @@ answers recorded under one are right under the other.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,30 @@ def question_answerer(folder: Path, *, architecture: str = "bert", seed: int = 0
 def embedder(folder: Path, *, architecture: str = "bert", seed: int = 0, **config: Any) -> Path:
     """Write an encoder without a head."""
     return _write(folder, transformers.AutoModel, architecture, seed, config)
+
+
+def sentence_embedder(
+    folder: Path, *, architecture: str = "bert", pooling: str = "mean", normalize: bool = True, seed: int = 0
+) -> Path:
+    """
+    Write an encoder with what sentence-transformers, from version 6 on, writes beside it.
+
+    :param pooling: as it calls it: ``mean``, ``cls``, ``max``, ``lasttoken`` …
+    """
+    embedder(folder, architecture=architecture, seed=seed)
+    library, kinds = "sentence_transformers", {"": "base.modules.transformer.Transformer"}
+    kinds["1_Pooling"] = "sentence_transformer.modules.pooling.Pooling"
+    if normalize:
+        kinds["2_Normalize"] = "base.modules.normalize.Normalize"
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": f"{library}.{kind}"}
+        for index, (path, kind) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (folder / "1_Pooling").mkdir()
+    told = {"embedding_dimension": _BERT["hidden_size"], "pooling_mode": pooling, "include_prompt": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    return folder
 
 
 def table_answerer(folder: Path, *, aggregations: Sequence[str] = (), seed: int = 0, **config: Any) -> Path:

@@ -39,6 +39,7 @@ _LEFT_OUT = (
     re.compile(r"(^|/)__pycache__/"),
     re.compile(rf"^{re.escape(EXPORTED_MANIFEST)}$"),  # an exported version logged again has a manifest of its own
     re.compile(r"(^|/)(checkpoint-\d+|runs|logs|onnx|openvino|coreml)/"),
+    re.compile(r"(^|/)train_script\.py$"),  # stands in many repositories of sentence-transformers
     re.compile(r"(^|/)(training_args\.bin|optimizer\.(pt|bin)|scheduler\.(pt|bin)|scaler\.pt|rng_state(_\d+)?\.pth)$"),
     re.compile(r"\.(msgpack|h5|ot|onnx|tflite|gguf|png|jpe?g|gif|svg|webp)$", re.IGNORECASE),
 )

@@ -15,6 +15,7 @@ import pytest
 
 from airflow_provider_hfreg import inference
 from airflow_provider_hfreg.testing import models
+from airflow_provider_hfreg.testing.encoder_models import sentence_embedder
 
 OTHER_PYTHON = os.environ.get("HFREG_OTHER_FAMILY_PYTHON")
 
@@ -49,6 +50,8 @@ def versions(tmp_path, classifiers, generators, plain, package):
     log("sampled", plain("text-generation", generators("llama"), max_new_tokens=8))
     nli = classifiers("bert", labels=("contradiction", "neutral", "entailment"))
     log("zero-shot", plain("zero-shot-classification", nli))
+    embedder = sentence_embedder(tmp_path / "made embeddings", pooling="cls")
+    log("embeddings", inference.pipeline("feature-extraction", str(embedder), device="cpu"))
     for name, (task, architecture, arguments) in STAND_INS.items():
         folder = _folder_of(tmp_path / f"made {name}", task, architecture)
         log(name, inference.pipeline(task, str(folder), device="cpu", max_new_tokens=8, **arguments))

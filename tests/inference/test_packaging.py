@@ -112,9 +112,10 @@ def test_an_argument_that_is_no_plain_value_is_refused_by_name(generators, plain
 
 
 def test_a_task_without_an_inferred_signature_says_so(classifiers, plain, package):
-    pipe = plain("feature-extraction", classifiers("bert"))
+    pipe = plain("text-classification", classifiers("bert"))
+    pipe.task = "text-to-poetry"
 
-    with pytest.raises(SignatureRequiredError, match="feature-extraction"):
+    with pytest.raises(SignatureRequiredError, match="text-to-poetry"):
         package(pipe)
 
 

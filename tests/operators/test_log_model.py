@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_hfreg.errors import SettingsError
 from airflow_provider_hfreg.operators.log_model import LogHFModelOperator
 from airflow_provider_hfreg.storage.urls import open_store
+from airflow_provider_hfreg.testing.encoder_models import sentence_embedder
 from airflow_provider_hfreg.testing.servers import rclone_s3
 
 
@@ -46,6 +47,12 @@ def test_a_folder_is_logged_with_all_that_is_said_about_it(registry, model_folde
     assert registry.get_model("tiny").aliases() == {"champion": "v1", "candidate": "v1"}
     assert registry.get_model("tiny").default.version_name == "v1"
     assert version.manifest.logged_by == {"dag_id": "nightly", "task_id": "task", "run_id": "manual__1"}
+
+
+def test_a_folder_of_sentence_transformers_says_itself_how_it_pools(registry, tmp_path, context):
+    folder = sentence_embedder(tmp_path / "embedder", pooling="lasttoken")
+    log_task(model=str(folder), task="feature-extraction", version_name="v1").execute(context())
+    assert registry.resolve("tiny/v1").spec.parameters == {"pooling": "last", "normalize": True}
 
 
 def test_a_retry_finds_the_version_of_the_first_try(registry, model_folder, context):

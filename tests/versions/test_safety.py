@@ -53,6 +53,7 @@ def test_leftovers_of_training_and_second_copies_of_the_weights_are_left_out():
         "runs/Jan01/events",
         "scheduler.pt",
         "tf_model.h5",
+        "train_script.py",
         "training_args.bin",
     )
     selection = select("model.safetensors", "config.json", *left)

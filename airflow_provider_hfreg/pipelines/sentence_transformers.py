@@ -1,0 +1,124 @@
+"""
+What a sentence-transformers folder says of its embeddings: pooling, normalisation, and how texts are read.
+
+Such a folder is a Hugging Face one with a list of modules beside it, each with a small file of its own:
+
+.. code-block:: text
+
+    modules.json                        Transformer → Pooling → Normalize, by class and folder
+    1_Pooling/config.json               pooling_mode, in older ones a flag for each
+    sentence_bert_config.json           max_seq_length, do_lower_case; named after other models, too
+    config_sentence_transformers.json   prompts, and which of them is the default
+
+The library is not needed and nothing of the folder is run. A chain that would give other vectors than ours is refused
+by the name of what is in it, never run without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_hfreg.errors import UnsupportedPipelineError
+from airflow_provider_hfreg.pipelines.json_files import read_json_list, read_json_object
+
+_MODULES = "modules.json"
+_CHAINS = (("Transformer", "Pooling"), ("Transformer", "Pooling", "Normalize"))
+_POOLINGS = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
+# Before version 6; a file in which none is set means the mean.
+_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_WAY_OUT = (
+    "If vectors that are only pooled are what you want, say so with pipeline_kwargs={'pooling': 'mean', 'normalize': "
+    "True}; with both given, this file is not asked."
+)
+
+
+def read_pooling(folder: Path) -> dict[str, Any]:
+    """
+    Return ``pooling`` and ``normalize``; nothing where the folder is none of sentence-transformers.
+
+    :raises UnsupportedPipelineError: a module, or a way of pooling, that this package does not run.
+    """
+    modules = read_json_list(folder / _MODULES)
+    if modules is None:
+        return {}
+    kinds, paths = zip(*(_kind_and_path(module, folder) for module in modules), strict=True) if modules else ((), ())
+    if kinds not in _CHAINS:
+        raise UnsupportedPipelineError(
+            f"{folder / _MODULES} lists {' → '.join(kinds) or 'nothing'}, and embeddings are made here by "
+            f"{' → '.join(_CHAINS[0])}, with Normalize or without. {_WAY_OUT}"
+        )
+    if paths[0]:
+        raise UnsupportedPipelineError(
+            f"{folder} has its transformer in {paths[0]}, as sentence-transformers wrote it long ago. Load it with "
+            "sentence-transformers and save it again, or log that folder with pipeline_kwargs={'pooling': …}."
+        )
+    return {"pooling": _read_mode(folder / paths[1] / "config.json"), "normalize": kinds[-1] == "Normalize"}
+
+
+def _kind_and_path(module: Any, folder: Path) -> tuple[str, str]:
+    if not isinstance(module, Mapping) or not isinstance(module.get("type"), str):
+        raise UnsupportedPipelineError(f"{folder / _MODULES} lists {module!r:.80}, which names no module's type.")
+    return module["type"].rpartition(".")[2], str(module.get("path", ""))
+
+
+def _read_mode(path: Path) -> str:
+    config = read_json_object(path)
+    if config is None:
+        raise UnsupportedPipelineError(f"{path} is missing, which says how vectors are pooled. Fetch the whole folder.")
+    modes = _modes(config)
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise UnsupportedPipelineError(
+            f"{path} pools by {' + '.join(modes)}, and vectors are pooled here by one of {', '.join(_POOLINGS)}. "
+            f"{_WAY_OUT}"
+        )
+    if config.get("include_prompt") is False:
+        raise UnsupportedPipelineError(
+            f"{path} leaves the tokens of a prompt out of pooling (include_prompt), which is not done here. {_WAY_OUT}"
+        )
+    return _POOLINGS[modes[0]]
+
+
+def _modes(config: Mapping[str, Any]) -> list[str]:
+    """
+    Return the ways of pooling, of which several are concatenated.
+
+    >>> _modes({"pooling_mode": ["cls", "mean"]}), _modes({"pooling_mode_max_tokens": True}), _modes({})
+    (['cls', 'mean'], ['max'], ['mean'])
+    """
+    mode = config.get("pooling_mode")
+    if mode is None:
+        return [mode for flag, mode in _FLAGS.items() if config.get(flag)] or ["mean"]
+    return [str(each) for each in mode] if isinstance(mode, list) else [str(mode)]
+
+
+def read_reading(folder: Path) -> dict[str, Any]:
+    """
+    Return how texts become tokens, where it is not the tokenizer's own way: ``max_length``, ``do_lower_case``,
+    ``prompt``.
+
+    :raises UnsupportedPipelineError: a damaged file.
+    """
+    path = next(iter(sorted(folder.glob("sentence_*_config.json"))), None)
+    config = {} if path is None else read_json_object(path) or {}
+    found: dict[str, Any] = {}
+    longest = config.get("max_seq_length")
+    if longest is not None:
+        if not isinstance(longest, int) or longest < 1:
+            raise UnsupportedPipelineError(
+                f"{path} says max_seq_length {longest!r:.80}; it must be a number of tokens."
+            )
+        found["max_length"] = longest
+    if config.get("do_lower_case"):
+        found["do_lower_case"] = True
+    prompts = read_json_object(folder / "config_sentence_transformers.json") or {}
+    prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"))
+    return found | ({"prompt": str(prompt)} if prompt else {})
