@@ -14,7 +14,8 @@ class PipelineSpec:
 
     :param task: the pipeline task, as the user wrote it (``ner`` stays ``ner``).
     :param parameters: what the pipeline was built with, under the names that ``transformers.pipeline`` takes
-        (``top_k``, ``max_new_tokens``, ``aggregation_strategy`` …). What was not given is absent, never a default.
+        (``top_k``, ``max_new_tokens``, ``aggregation_strategy`` …). What was not given is absent, never a default; only
+        what decides the result and stands in no weight (``pooling``) is always there.
     :param generation: generation settings in force at logging that the user did not give: the family's own defaults, so
         that another family gives the same text. Empty for tasks that generate nothing.
     :param dtype: of the weights, as torch names it without the module: ``float32``, ``bfloat16``.

@@ -206,6 +206,9 @@ class ModelVersion:
         """
         Return a callable pipeline: transformers' own class where the installed family has it, ours where it has not.
 
+        For ``feature-extraction`` it is always ours: ``pipe("a text")["embedding"]`` is the one vector of the text,
+        where transformers' own gives those of all its tokens.
+
         :raises ModelTooLargeError: the weights do not fit into the free memory; nothing was downloaded.
         """
         from airflow_provider_hfreg.registry.residency import load_pipeline_object  # noqa: PLC0415 - loads torch

@@ -1,5 +1,6 @@
 """
 What the README shows is run here: its Python in order, in a folder as ``make demo`` leaves it; its shell line by line.
+So is the Python of the page on tasks, where a block that begins with a file's path is a quote from that file.
 
 A ``text`` block under a ``python`` block is what that prints, to the letter. A ``console`` block is a real run's,
 of which only the shape can be checked.
@@ -13,6 +14,7 @@ import itertools
 import json
 import re
 import shlex
+import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +24,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+ADD_A_TASK = ROOT / "docs" / "add_a_task.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_QUOTE = re.compile(r"# (\S+\.(?:py|toml))\n")
 _LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)")
 
 
@@ -61,17 +65,35 @@ def after_the_demo(tmp_path, monkeypatch):
 
 
 def test_the_python_of_the_readme_runs_and_prints_what_it_says(after_the_demo):
-    namespace = {"__name__": "readme"}
+    run_python(README, blocks(README))
+
+
+def test_the_python_of_the_page_on_tasks_runs_or_stands_in_the_file_that_it_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = []
+    for block in blocks(ADD_A_TASK):
+        quoted = _QUOTE.match(block.code)
+        if quoted is None:
+            own.append(block)
+        else:
+            assert block.code[quoted.end() :] in (ROOT / quoted[1]).read_text(), f"{ADD_A_TASK}:{block.line}"
+    assert len(own) < len(blocks(ADD_A_TASK))
+    run_python(ADD_A_TASK, own)
+
+
+def run_python(page, given):
+    """Run a page's Python in order and compare what it prints with what the page says."""
+    namespace = {"__name__": page.stem}
     printed = ""
-    for block in blocks(README):
+    for block in given:
         if block.language == "python":
-            # Padded, so that a traceback names the README's own line.
-            code = compile("\n" * (block.line - 1) + block.code, str(README), "exec")
+            # Padded, so that a traceback names the page's own line.
+            code = compile("\n" * (block.line - 1) + block.code, str(page), "exec")
             with contextlib.redirect_stdout(io.StringIO()) as out:
                 exec(code, namespace)
             printed = out.getvalue()
         elif block.language == "text":
-            assert printed == block.code, f"{README}:{block.line}"
+            assert printed == block.code, f"{page}:{block.line}"
 
 
 def test_every_block_of_the_readme_is_of_a_kind_that_is_looked_at():

@@ -15,6 +15,7 @@ from airflow_provider_hfreg.errors import (
     UnsafeModelError,
 )
 from airflow_provider_hfreg.storage.local import LocalStore
+from airflow_provider_hfreg.testing.encoder_models import sentence_embedder
 
 TASK = "text-classification"
 COMMIT = "c0ffee" + "0" * 34
@@ -105,6 +106,15 @@ def test_only_what_may_be_stored_is_fetched(hub, file_registry):
     fetched = {path.rsplit("/", 1)[-1] for _, path, _ in hub.requests}
     assert "model.safetensors" in fetched
     assert not fetched & {"pytorch_model.bin", "tf_model.h5", ".gitattributes"}
+
+
+def test_a_repository_of_sentence_transformers_says_how_it_pools(hub, file_registry, tmp_path):
+    folder = sentence_embedder(tmp_path / "embedder", pooling="cls")
+    hub.files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    hub.files["train_script.py"] = b"import torch\n"
+    mv = file_registry.log_hub_model("acme/finbert", model_name="embedder", task="feature-extraction")
+    assert mv.spec.parameters == {"pooling": "cls", "normalize": True}
+    assert "train_script.py" not in {file.path for file in mv.manifest.files}
 
 
 def test_a_repository_of_pickles_alone_is_refused_before_a_file_is_fetched(hub, file_registry):
