@@ -70,7 +70,7 @@ class Engine:
         self.loaded = loaded
         self.window_rows = window_rows
         budget = token_budget or _token_budget(loaded)
-        self._executor = Executor(budget, is_out_of_memory=_is_out_of_memory, is_fatal=_is_fatal)
+        self._executor = Executor(budget, is_out_of_memory=is_out_of_memory, is_fatal=is_fatal)
 
     @property
     def token_budget(self) -> int:
@@ -188,13 +188,15 @@ def _record_batch(features: Sequence[FeatureSpec], columns: Mapping[str, pa.Arra
     return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a device ran out of memory."""
     # The CPU allocator raises a plain RuntimeError, and cuBLAS one of its own.
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         sign in str(error) for sign in ("DefaultCPUAllocator: can't allocate", "CUBLAS_STATUS_ALLOC_FAILED")
     )
 
 
-def _is_fatal(error: Exception) -> bool:
+def is_fatal(error: Exception) -> bool:
+    """Tell whether the device answers nothing any more."""
     # After a failed assertion on the device its context is lost: every later row would look bad.
     return "CUDA error" in str(error) or "device-side assert" in str(error)

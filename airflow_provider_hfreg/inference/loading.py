@@ -12,7 +12,7 @@ import contextlib
 import copy
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,23 +110,49 @@ def to_transformers(
     network, tokenizer, chosen = _load(folder, spec, get_task(spec.task), device, trust_remote_code=trust_remote_code)
     task_settings = getattr(network.config, "task_specific_params", None)
 
-    def build(**settings: Any) -> Any:
+    def build(**parameters: Any) -> Any:
         if task_settings is not None:  # 4.57 takes the prefix out of the configuration that it is given
             network.config.task_specific_params = copy.deepcopy(task_settings)
-        return transformers.pipeline(
-            spec.task, model=network, tokenizer=tokenizer, device=chosen, **{**spec.parameters, **settings}
-        )
+        return transformers.pipeline(spec.task, model=network, tokenizer=tokenizer, device=chosen, **parameters)
 
-    with _as_load_error(folder, spec):
-        pipe = build()
-        given, added = settings_of_pipeline(pipe)
-        differs = {name: value for name, value in spec.generation.items() if {**added, **given}.get(name) != value}
-        return build(**differs) if differs else pipe
+    with as_load_error(folder, spec):
+        return built_as_logged(build, spec)
+
+
+def built_as_logged(build: Callable[..., Any], spec: PipelineSpec) -> Any:
+    """Return what ``build`` makes of the version's parameters and of the generation settings that differ here."""
+    pipe = build(**spec.parameters)
+    given, added = settings_of_pipeline(pipe)
+    differs = {name: value for name, value in spec.generation.items() if {**added, **given}.get(name) != value}
+    return build(**{**spec.parameters, **differs}) if differs else pipe
 
 
 def _load(
     folder: Path, spec: PipelineSpec, task: PipelineTask, device: str | None, *, trust_remote_code: bool
 ) -> tuple[Any, Any, torch.device]:
+    chosen, local = prepare_loading(folder, spec, device, trust_remote_code=trust_remote_code)
+    network = load_network(
+        folder,
+        spec,
+        lambda config: getattr(transformers, task.auto_class_of(config)),
+        chosen,
+        unread=_UNREAD.get(task.forward, ()),
+        **local,
+    )
+    with as_load_error(folder, spec), quiet():
+        tokenizer = load_tokenizer(folder, **local)
+    return network, tokenizer, torch.device(chosen)
+
+
+def prepare_loading(
+    folder: Path, spec: PipelineSpec, device: str | None, *, trust_remote_code: bool
+) -> tuple[str, dict[str, Any]]:
+    """
+    Return the device to load to, and what every ``from_pretrained`` is told: to fetch nothing, and whose code may run.
+
+    :raises UnsafeModelError: the model brings Python files and nobody consented.
+    :raises ModelTooLargeError: the weights do not fit.
+    """
     if spec.remote_code and not trust_remote_code:
         raise UnsafeModelError(
             f"The {spec.architecture or 'model'} in {folder} runs Python files of its own (auto_map in its "
@@ -135,22 +161,40 @@ def _load(
     chosen = choose_device(device)
     for place in dict.fromkeys((chosen, "cpu")):  # weights pass through main memory on their way to a GPU
         check_memory(required_bytes(spec), free_memory_bytes(place), device=place)
-    local = {"local_files_only": True, "trust_remote_code": trust_remote_code and spec.remote_code}
-    with _as_load_error(folder, spec), quiet():
+    return chosen, {"local_files_only": True, "trust_remote_code": trust_remote_code and spec.remote_code}
+
+
+def load_network(
+    folder: Path,
+    spec: PipelineSpec,
+    class_of: Callable[[Mapping[str, Any]], Any],
+    device: str,
+    *,
+    unread: tuple[str, ...] = (),
+    **local: Any,
+) -> Any:
+    """
+    Load the network alone, in evaluation mode, on ``device``.
+
+    :param class_of: the model's configuration to the class that builds it.
+    :param unread: beginnings of the names of weights that may be missing.
+    :param local: of :func:`prepare_loading`.
+    :raises ModelLoadError: transformers cannot build it, or its weights are not all there.
+    """
+    with as_load_error(folder, spec), quiet():
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        network, report = getattr(transformers, task.auto_class_of(config)).from_pretrained(
+        network, report = class_of(config).from_pretrained(
             folder,
             **(portable_model_config(config) if transformers.__version__.startswith("4.") else {}),
             dtype=getattr(torch, spec.dtype) if spec.dtype else "auto",
-            attn_implementation=_attention(spec, chosen),
+            attn_implementation=_attention(spec, device),
             output_loading_info=True,
             use_safetensors=True,  # whatever else somebody put into the bucket, no pickle is read
             **local,
         )
-        tokenizer = load_tokenizer(folder, **local)
-        network = network.eval().to(chosen)
-    _check_complete(report, folder, spec, unread=_UNREAD.get(task.forward, ()))
-    return network, tokenizer, torch.device(chosen)
+        network = network.eval().to(device)
+    _check_complete(report, folder, spec, unread=unread)
+    return network
 
 
 def _attention(spec: PipelineSpec, device: str) -> str | None:
@@ -200,7 +244,7 @@ def _positions(network: Any) -> int | None:
 
 
 @contextlib.contextmanager
-def _as_load_error(folder: Path, spec: PipelineSpec) -> Iterator[None]:
+def as_load_error(folder: Path, spec: PipelineSpec) -> Iterator[None]:
     """Translate whatever transformers, torch or safetensors raise into one error that says what to do."""
     try:
         yield

@@ -19,11 +19,19 @@ from airflow_provider_hfreg.errors import UnsafeModelError, UnsupportedPipelineE
 from airflow_provider_hfreg.inference.frameworks import transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.loading import quiet
-from airflow_provider_hfreg.inference.portable import portable_model_config, save_tokenizer
+from airflow_provider_hfreg.inference.passthrough import (
+    built_with,
+    check_own_class,
+    check_whole,
+    is_own_class,
+    save_class,
+    save_parts,
+)
+from airflow_provider_hfreg.inference.portable import portable_model_config
 from airflow_provider_hfreg.inference.stand_in import StandInPipeline, folder_of
 from airflow_provider_hfreg.pipelines.arguments import plain_arguments
 from airflow_provider_hfreg.pipelines.base import PipelineTask
-from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.catalog import find_task
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.pipelines.weights import describe_weights
 
@@ -40,19 +48,20 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
     :param folder: an empty folder.
     :raises UnsupportedPipelineError: something that a registry cannot hold: weights that are not there, adapters not
         merged, ``return_tensors``, an argument that is no plain value.
-    :raises SignatureRequiredError: no signature is inferred for the pipeline's task.
     """
     check_self_contained(pipe)
-    task = get_task(pipe.task)
+    task = find_task(pipe.task)
     parameters, added = _parameters(pipe, task)
-    # Both refuse what no version can hold, before anything is written.
-    task.signature(parameters)
-    task.auto_class_of(pipe.model.config.to_dict())
+    if task is not None:  # both refuse what no version can hold, before anything is written
+        task.signature(parameters)
+        task.auto_class_of(pipe.model.config.to_dict())
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
         pipe.model.save_pretrained(folder, max_shard_size=_SHARD_SIZE)
-    save_tokenizer(pipe.tokenizer, folder)
+    save_parts(pipe, folder)
     _restore_model_config(pipe, folder)
+    if is_own_class(pipe):
+        save_class(pipe, folder)
     _scrub(folder)
     config, weights = pipe.model.config, describe_weights(folder)
     return PipelineSpec(
@@ -66,7 +75,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
         weights_size_bytes=weights.size_bytes,
         transformers_version=transformers.__version__,
         source=_hub_source(config),
-        remote_code=bool(getattr(config, "auto_map", None)),
+        remote_code=bool(getattr(config, "auto_map", None)) or is_own_class(pipe),
     )
 
 
@@ -93,13 +102,20 @@ def check_self_contained(pipe: Any) -> None:
             "The pipeline's model has adapters that are not merged into its weights, and saving it would keep only the "
             "adapters. Merge them (peft's merge_and_unload) and log the pipeline again."
         )
-    if pipe.tokenizer is None:
+    task = find_task(pipe.task)
+    if is_own_class(pipe):
+        check_own_class(pipe, is_ours=task is not None)
+    if task is None:
+        check_whole(pipe)
+    elif pipe.tokenizer is None:
         raise UnsupportedPipelineError(f"The {pipe.task} pipeline has no tokenizer, so it cannot read text.")
 
 
-def _parameters(pipe: Any, task: PipelineTask) -> tuple[dict[str, Any], dict[str, Any]]:
+def _parameters(pipe: Any, task: PipelineTask | None) -> tuple[dict[str, Any], dict[str, Any]]:
     if isinstance(pipe, StandInPipeline):
         return dict(sorted(pipe.parameters.items())), dict(sorted(pipe.generation.items()))
+    if task is None:
+        return built_with(pipe)
     steps = (pipe._preprocess_params, pipe._forward_params, pipe._postprocess_params)  # noqa: SLF001 - no public way
     given, added = settings_of_pipeline(pipe)
     parameters = {**plain_arguments(given), **task.spelt(task.parameters_of(*steps), pipe.tokenizer)}

@@ -32,9 +32,10 @@ from airflow_provider_hfreg.inference.loading import (
     quiet,
     to_transformers,
 )
+from airflow_provider_hfreg.inference.passthrough import load_own_pipeline
 from airflow_provider_hfreg.pipelines.arguments import checked_arguments
 from airflow_provider_hfreg.pipelines.base import Forward, PipelineTask
-from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.catalog import find_task, get_task
 from airflow_provider_hfreg.pipelines.generation import described_generation
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.signatures.rows import RowError, from_cells, to_window
@@ -86,6 +87,12 @@ class StandInPipeline:
         if isinstance(given, list | tuple):
             return results
         return [results[0]] if isinstance(given, str) and self._wraps(results[0]) else results[0]
+
+    def predict(self, inputs: Any) -> Any:
+        """Run inputs as a call does; transformers' pipelines have this name for it, too."""
+        return self(inputs)
+
+    transform = predict
 
     def _run(self, rows: Sequence[Mapping[str, Any]], params: Mapping[str, Any]) -> list[Any]:
         parameters = {**self.parameters, **params}
@@ -152,8 +159,12 @@ def load_pipeline_object(
     """
     Load a version as a callable pipeline: transformers' own where it has the class, a stand-in where it has not.
 
+    A task whose signature was given has no stand-in: transformers must know its class, or the folder hold it.
+
     :raises ModelLoadError: transformers cannot build the model.
     """
+    if find_task(spec.task) is None:
+        return load_own_pipeline(folder, spec, device=device, trust_remote_code=trust_remote_code)
     if has_class(spec.task):
         return to_transformers(folder, spec, device=device, trust_remote_code=trust_remote_code)
     return StandInPipeline(load_pipeline(folder, spec, device=device, trust_remote_code=trust_remote_code))

@@ -43,13 +43,28 @@ def get_task(name: str) -> PipelineTask:
 
     :raises SignatureRequiredError: no signature is inferred for it; the message lists those with one.
     """
-    task = _BY_NAME.get(name) or translation_between(name)
+    task = find_task(name)
     if task is None:
         raise SignatureRequiredError(
             f"No signature is inferred for the task {name!r}: give `signatures` to log it. "
             f"The tasks with an inferred signature are {_listed()}."
         )
     return task
+
+
+def find_task(name: str) -> PipelineTask | None:
+    """Return a task as :func:`get_task` does, or None where no signature is inferred for it."""
+    return _BY_NAME.get(name) or translation_between(name)
+
+
+def find_column_task(name: str, target_method: str) -> PipelineTask | None:
+    """
+    Return the task that runs a method by columns, or None where the pipeline object's own method is called.
+
+    >>> find_column_task("ner", "__call__").name, find_column_task("ner", "predict")
+    ('token-classification', None)
+    """
+    return find_task(name) if target_method == "__call__" else None
 
 
 def task_names() -> tuple[str, ...]:

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
-from airflow_provider_hfreg.pipelines.arguments import checked_arguments
+from airflow_provider_hfreg.pipelines.arguments import checked_arguments, plain_arguments
 from airflow_provider_hfreg.pipelines.base import PipelineTask
-from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.catalog import find_task
 from airflow_provider_hfreg.pipelines.generation import described_generation
 from airflow_provider_hfreg.pipelines.json_files import read_json_object
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
@@ -71,35 +71,46 @@ def describe_folder(
         its pairs of languages runs as its first one.
     :param pipeline_kwargs: what ``transformers.pipeline`` would be given besides: ``top_k``, ``max_new_tokens`` …
     :param dtype: to load the weights in; None for the one they were saved in.
-    :raises SignatureRequiredError: no signature is inferred for the task.
     :raises InvalidOptionError: an argument that the task does not have.
     :raises UnknownParameterError: a value that the argument cannot have.
     :raises UnsupportedPipelineError: the folder or an argument cannot make a version, with the way out.
     :raises UnsafeModelError: its weights are pickles.
     :raises IntegrityError: a file is damaged.
     """
-    pipeline_task = get_task(task)
     loading, arguments = _split(dict(pipeline_kwargs or {}))
+    pipeline_task = find_task(task)
+    if pipeline_task is None:
+        _check_named(folder)
+        return _described(folder, task, loading, dtype, parameters=plain_arguments(arguments))
     parameters = pipeline_task.completed(checked_arguments(pipeline_task, arguments), folder)
     config = _read_config(folder)
     name = pipeline_task.name_under(task, config)
-    architecture = _check_architecture(pipeline_task, config, folder)
+    _check_head(pipeline_task, config, folder)
     _check_tokenizer(folder)
-    weights = describe_weights(folder)
     model_settings = read_json_object(folder / "generation_config.json") or {}
     specific = _task_settings(pipeline_task, name, config)
     given, added = described_generation(pipeline_task.generation_defaults, specific, parameters, model_settings)
+    return _described(folder, name, loading, dtype, parameters=given, generation=added)
+
+
+def _described(
+    folder: Path,
+    task: str,
+    loading: Mapping[str, Any],
+    dtype: str | None,
+    **built_with: Mapping[str, Any],
+) -> PipelineSpec:
+    config, weights = _read_config(folder), describe_weights(folder)
     return PipelineSpec(
-        task=name,
-        parameters=given,
-        generation=added,
+        task=task,
+        **built_with,
         dtype=_dtype(dtype or loading.get("dtype") or loading.get("torch_dtype"), config) or weights.dtype,
         attn_implementation=loading.get("attn_implementation"),
-        architecture=architecture,
+        architecture=_architecture(config),
         parameter_count=weights.parameter_count,
         weights_size_bytes=weights.size_bytes,
         transformers_version=_installed_transformers(),
-        remote_code=bool(config.get("auto_map")),
+        remote_code=bool(config.get("auto_map")) or task in (config.get("custom_pipelines") or {}),
     )
 
 
@@ -123,11 +134,24 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_architecture(task: PipelineTask, config: Mapping[str, Any], folder: Path) -> str | None:
-    """Return the model's class; one of the model's own code may be called anything."""
-    architecture = next(iter(config.get("architectures") or ()), None)
+def _architecture(config: Mapping[str, Any]) -> str | None:
+    return next(iter(config.get("architectures") or ()), None)
+
+
+def _check_named(folder: Path) -> None:
+    """Refuse a folder that does not say what it holds: only for our own tasks is it known what to load it as."""
+    if _architecture(_read_config(folder)) is None:
+        raise UnsupportedPipelineError(
+            f"{folder} does not say in config.json which model it holds ('architectures'). Save it again with "
+            "save_pretrained, or log it as a pipeline object with log_model."
+        )
+
+
+def _check_head(task: PipelineTask, config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a model without the task's head; one of the model's own code may be called anything."""
+    architecture = _architecture(config)
     if architecture is None or config.get("auto_map"):
-        return architecture
+        return
     is_sequence_to_sequence = bool(config.get("is_encoder_decoder")) and architecture.endswith("Generation")
     if not architecture.endswith(task.heads) or (
         is_sequence_to_sequence and task.auto_class_of(config) == "AutoModelForCausalLM"
@@ -138,7 +162,6 @@ def _check_architecture(task: PipelineTask, config: Mapping[str, Any], folder: P
             "it for this one."
         )
     task.auto_class_of(config)  # refuses what has the right name and is no model for the task
-    return str(architecture)
 
 
 def _task_settings(task: PipelineTask, name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:

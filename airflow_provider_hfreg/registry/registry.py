@@ -31,6 +31,7 @@ from airflow_provider_hfreg.registry.request import (
     Described,
     LogRequest,
     check_methods_callable,
+    check_signed,
     check_task,
     functions_of,
     make_request,
@@ -173,6 +174,7 @@ class Registry:
 
         request = make_request(model_name=model_name, **described)
         check_self_contained(pipe)
+        check_signed(request, pipe.task)
         check_methods_callable(pipe, request.options["target_methods"])
         self._begin()
         with self._cache.scratch() as scratch:
@@ -200,6 +202,7 @@ class Registry:
         """
         check_task(task)
         request = make_request(model_name=model_name, **described)
+        check_signed(request, task)
         self._begin()
         with self._cache.scratch() as scratch:
             source = self._source(folder, scratch)
@@ -227,6 +230,7 @@ class Registry:
         """
         check_task(task)
         request = make_request(model_name=model_name, **described)
+        check_signed(request, task)
         self._begin()
         with self._cache.scratch() as scratch:
             snapshot = download_snapshot(

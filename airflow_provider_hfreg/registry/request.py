@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from airflow_provider_hfreg.errors import InvalidOptionError, SignatureRequiredError
-from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.base import PipelineTask
+from airflow_provider_hfreg.pipelines.catalog import find_column_task, get_task
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+from airflow_provider_hfreg.signatures.params import check_params
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 from airflow_provider_hfreg.versions.documents import plain_json
 from airflow_provider_hfreg.versions.layout import check_name
@@ -229,6 +231,23 @@ def _check_signatures(
     return dict(signatures)
 
 
+def check_signed(request: LogRequest, task: str) -> None:
+    """
+    Look for the signatures that nobody can infer.
+
+    :raises SignatureRequiredError: one is not given.
+    """
+    for method in request.options["target_methods"]:
+        if method in request.signatures:
+            continue
+        if method != "__call__":
+            raise SignatureRequiredError(
+                f"The signature of the target method {method!r} cannot be inferred: give signatures={{{method!r}: "
+                "ModelSignature(inputs=[…], outputs=[…])}. infer_signature(inputs, outputs) makes one of two frames."
+            )
+        get_task(task)
+
+
 def functions_of(request: LogRequest, spec: PipelineSpec) -> tuple[ModelFunction, ...]:
     """
     Return the functions of a version: given signatures first, the task's own for ``__call__`` otherwise.
@@ -237,29 +256,40 @@ def functions_of(request: LogRequest, spec: PipelineSpec) -> tuple[ModelFunction
     :raises InvalidOptionError: the given one has not the columns that the task takes and gives.
     :raises UnsupportedPipelineError: an option of the pipeline that cannot be held.
     """
+    check_signed(request, spec.task)
     return tuple(ModelFunction(name, _signature_of(name, request, spec)) for name in request.options["target_methods"])
 
 
 def _signature_of(method: str, request: LogRequest, spec: PipelineSpec) -> ModelSignature:
     given = request.signatures.get(method)
-    if given is not None:
-        if method == "__call__":
-            _check_columns(given, spec)
-        return given
-    if method != "__call__":
-        raise SignatureRequiredError(
-            f"The signature of the target method {method!r} cannot be inferred: give signatures={{{method!r}: "
-            "ModelSignature(inputs=[…], outputs=[…])}}."
-        )
-    return get_task(spec.task).signature(spec.parameters)
+    if given is None:
+        return get_task(spec.task).signature(spec.parameters)
+    task = find_column_task(spec.task, method)
+    if task is None:
+        _check_callable(method, given)
+    else:
+        _check_columns(given, spec, task)
+    return given
 
 
-def _check_columns(given: ModelSignature, spec: PipelineSpec) -> None:
+def _check_callable(method: str, given: ModelSignature) -> None:
+    """
+    Refuse a signature of which no call can be made.
+
+    :raises InvalidOptionError: no columns, or two of one name.
+    :raises UnknownParameterError: a parameter's default is not of its type.
+    """
+    check_params({spec.name: spec.default_value for spec in given.params}, given.params, f"signatures[{method!r}]")
+    for what, features in (("inputs", given.inputs), ("outputs", given.outputs)):
+        names = [feature.name for feature in features]
+        if not names or len(set(names)) < len(names):
+            raise InvalidOptionError(
+                f"signatures[{method!r}] has the {what} {names}; it needs at least one column, each with its own name."
+            )
+
+
+def _check_columns(given: ModelSignature, spec: PipelineSpec, task: PipelineTask) -> None:
     """Refuse a signature that the task would not keep: its own code makes the columns, whatever is promised."""
-    try:
-        task = get_task(spec.task)
-    except SignatureRequiredError:
-        return  # nothing is known of the task: the given signature is all there is
     inferred = task.signature(spec.parameters)
     if (given.inputs, given.outputs) != (inferred.inputs, inferred.outputs):
         raise InvalidOptionError(

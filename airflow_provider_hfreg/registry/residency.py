@@ -1,6 +1,9 @@
 """
 Loaded models of this process, by the digest of their content: two names of one content share one engine.
 
+A task that is run by columns has one engine; the functions with a given signature share one pipeline object. A version
+that has both holds its weights twice while both are used.
+
 Invariants:
 
 - One content is loaded once per device, however many threads ask at the same time.
@@ -19,40 +22,63 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_hfreg.pipelines.catalog import find_column_task
+
 if TYPE_CHECKING:
-    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.calls import AnyEngine
     from airflow_provider_hfreg.registry.version import ModelVersion
+    from airflow_provider_hfreg.versions.manifest import ModelFunction
 
 
 @dataclass(frozen=True)
 class Resident:
-    """A loaded model, and the lock to hold while running it."""
+    """A loaded model behind one function, and the lock to hold while running it; functions of one model share it."""
 
-    engine: Engine
+    engine: AnyEngine
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 # Least recently used first. Consent to remote code is part of the key: who did not give it gets no model that runs it.
-_residents: OrderedDict[tuple[str, str, bool], Resident] = OrderedDict()
+_residents: OrderedDict[tuple[str, str, bool, str], Resident] = OrderedDict()
 _lock = threading.RLock()  # held while loading: two loads at once would each count the same free memory
 
 
-def get_resident(version: ModelVersion, *, device: str | None = None, trust_remote_code: bool = False) -> Resident:
-    """Return the resident model of a version's content, loading it if there is none."""
+def get_resident(
+    version: ModelVersion, function: ModelFunction, *, device: str | None = None, trust_remote_code: bool = False
+) -> Resident:
+    """Return the resident model of a version's content behind one of its functions, loading it if there is none."""
     from airflow_provider_hfreg.inference.devices import choose_device  # noqa: PLC0415 - torch
+
+    chosen = choose_device(device)
+    key = (version.content_digest, chosen, trust_remote_code, function.target_method)
+    with _lock:
+        if key not in _residents:
+            by_columns = find_column_task(version.task, function.target_method) is not None
+            make = _by_columns if by_columns else _by_calls
+            _residents[key] = make(version, function, chosen, trust_remote_code)
+        _residents.move_to_end(key)
+        return _residents[key]
+
+
+def _by_columns(version: ModelVersion, _: ModelFunction, device: str, trust_remote_code: bool) -> Resident:  # noqa: FBT001
     from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
     from airflow_provider_hfreg.inference.loading import load_pipeline  # noqa: PLC0415 - torch
 
-    chosen = choose_device(device)
-    key = (version.content_digest, chosen, trust_remote_code)
-    with _lock:
-        if key not in _residents:
-            _make_room(version, chosen)
-            folder = version.local_folder()
-            loaded = load_pipeline(folder, version.spec, device=chosen, trust_remote_code=trust_remote_code)
-            _residents[key] = Resident(Engine(loaded))
-        _residents.move_to_end(key)
-        return _residents[key]
+    _make_room(version, device)
+    folder = version.local_folder()
+    return Resident(Engine(load_pipeline(folder, version.spec, device=device, trust_remote_code=trust_remote_code)))
+
+
+def _by_calls(version: ModelVersion, function: ModelFunction, device: str, trust_remote_code: bool) -> Resident:  # noqa: FBT001
+    from airflow_provider_hfreg.inference.calls import CallEngine  # noqa: PLC0415 - torch
+
+    for key, resident in _residents.items():
+        if key[:3] == (version.content_digest, device, trust_remote_code) and isinstance(resident.engine, CallEngine):
+            pipe, lock = resident.engine.pipe, resident.lock
+            break
+    else:
+        pipe, lock = load_pipeline_object(version, device=device, trust_remote_code=trust_remote_code), threading.Lock()
+    return Resident(CallEngine(pipe, function.target_method, function.signature), lock)
 
 
 def load_pipeline_object(version: ModelVersion, *, device: str | None = None, trust_remote_code: bool = False) -> Any:

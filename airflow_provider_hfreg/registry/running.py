@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from airflow_provider_hfreg.errors import InvalidOptionError, RowsFailedError, UnsupportedPipelineError
-from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.errors import InvalidOptionError, RowsFailedError
 from airflow_provider_hfreg.signatures.arrow import arrow_schema
 from airflow_provider_hfreg.signatures.frames import from_frame
 from airflow_provider_hfreg.signatures.params import check_params
@@ -67,11 +66,9 @@ def run_frame(
 
     if on_row_error not in ("raise", "null"):
         raise InvalidOptionError(f"on_row_error is {on_row_error!r}; write 'raise' or 'null'.")
-    _check_runnable(version, function)
     signature = function.signature
     checked = check_params(params, signature.params, version.reference)
-    optional = get_task(version.task).optional_inputs_under(version.spec.parameters)
-    window = from_frame(frame, signature.inputs, optional=optional)
+    window = from_frame(frame, signature.inputs, optional=version.optional_inputs(function.target_method))
     chosen_seed = secrets.randbits(32) if seed is None else seed
     result = _run_window(resident(), window, checked, signature, chosen_seed)
     good = to_frame(result.outputs, signature, frame.index[result.row], truncated_rows=result.truncated_rows)
@@ -88,14 +85,6 @@ def run_frame(
         "failed_rows": len(result.errors),
     }
     return whole
-
-
-def _check_runnable(version: ModelVersion, function: ModelFunction) -> None:
-    if function.target_method != "__call__":
-        raise UnsupportedPipelineError(
-            f"{version.reference} runs tables through '__call__'; {function.target_method!r} takes arguments of its "
-            f"own: call it on the pipeline, as in version.load().{function.target_method}(…)."
-        )
 
 
 def _run_window(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_hfreg.pipelines.catalog import find_column_task
 from airflow_provider_hfreg.registry.request import check_metrics, check_tag_changes, make_annotations
 from airflow_provider_hfreg.versions.intake import transfer_progress
 from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST, Layout
@@ -22,7 +23,7 @@ from airflow_provider_hfreg.versions.swap import edit, read
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.calls import AnyEngine
     from airflow_provider_hfreg.pipelines.spec import PipelineSpec
     from airflow_provider_hfreg.signatures.signature import ModelSignature
     from airflow_provider_hfreg.storage.base import ObjectStore
@@ -83,6 +84,11 @@ class ModelVersion:
     def task(self) -> str:
         """The pipeline task."""
         return self.manifest.spec.task
+
+    def optional_inputs(self, function_name: str = "__call__") -> frozenset[str]:
+        """Return the input columns that a table may lack; only tasks that are run by columns have such."""
+        task = find_column_task(self.task, self.manifest.function(function_name).target_method)
+        return frozenset() if task is None else task.optional_inputs_under(self.spec.parameters)
 
     def signature(self, function_name: str = "__call__") -> ModelSignature:
         """Return the columns and parameters of a function."""
@@ -190,17 +196,21 @@ class ModelVersion:
 
     # --- running it
 
-    def engine(self, *, device: str | None = None, trust_remote_code: bool = False) -> Engine:
+    def engine(
+        self, function_name: str = "__call__", *, device: str | None = None, trust_remote_code: bool = False
+    ) -> AnyEngine:
         """
         Return the loaded model, ready to run rows. It stays in this process: the next call of an equal version gets it.
 
+        :param function_name: as for :meth:`run`.
         :param device: ``cpu``, ``cuda:0`` …; None chooses.
         :param trust_remote_code: consent to running the Python files that the version holds.
         :raises ModelTooLargeError: the weights do not fit into the free memory; nothing was downloaded.
         """
         from airflow_provider_hfreg.registry.residency import get_resident  # noqa: PLC0415 - loads torch
 
-        return get_resident(self, device=device, trust_remote_code=trust_remote_code).engine
+        function = self.manifest.function(function_name)
+        return get_resident(self, function, device=device, trust_remote_code=trust_remote_code).engine
 
     def load(self, *, device: str | None = None, trust_remote_code: bool = False) -> Any:
         """
@@ -243,12 +253,13 @@ class ModelVersion:
         from airflow_provider_hfreg.registry.residency import get_resident  # noqa: PLC0415 - loads torch
         from airflow_provider_hfreg.registry.running import run_frame  # noqa: PLC0415 - loads pandas
 
+        function = self.manifest.function(function_name)
         return run_frame(
             self,
             frame,
-            function=self.manifest.function(function_name),
+            function=function,
             params=params,
             on_row_error=on_row_error,
             seed=seed,
-            resident=lambda: get_resident(self, device=device, trust_remote_code=trust_remote_code),
+            resident=lambda: get_resident(self, function, device=device, trust_remote_code=trust_remote_code),
         )

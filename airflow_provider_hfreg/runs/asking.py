@@ -9,8 +9,8 @@ from airflow_provider_hfreg.errors import (
     InputChangedError,
     InvalidRunOptionError,
     OutputExistsError,
-    UnsupportedPipelineError,
 )
+from airflow_provider_hfreg.pipelines.catalog import find_column_task
 from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.decide import Action, Decision
 from airflow_provider_hfreg.runs.inputs import InputFile, is_hidden, is_listed, list_input
@@ -63,7 +63,7 @@ def prepare(
     :raises HfregError: see :func:`~airflow_provider_hfreg.runs.batch.run_batch`.
     """
     check_request(request)
-    _check_runnable(version, request.function_name)
+    _check_budget(request, version)
     signature = version.signature(request.function_name)
     params = check_params(request.params, signature.params, f"{version.model_name}/{version.version_name}")
     root, key = split_glob(request.input)
@@ -82,12 +82,13 @@ def prepare(
     )
 
 
-def _check_runnable(version: ModelVersion, function_name: str) -> None:
-    target = version.manifest.function(function_name).target_method
-    if target != "__call__":
-        raise UnsupportedPipelineError(
-            f"A batch run applies '__call__'; {function_name!r} of {version.model_name}/{version.version_name} calls "
-            f"{target!r}, which takes arguments of its own. Call it on the pipeline, as in version.load().{target}(…)."
+def _check_budget(request: BatchRequest, version: ModelVersion) -> None:
+    method = version.manifest.function(request.function_name).target_method
+    if request.token_budget is not None and find_column_task(version.task, method) is None:
+        raise InvalidRunOptionError(
+            f"token_budget is {request.token_budget}, and {method!r} of {version.reference} is called with rows whose "
+            "tokens nobody here counts. Leave it out; a parameter batch_size in the function's signature says how many "
+            "rows make a call."
         )
 
 

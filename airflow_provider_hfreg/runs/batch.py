@@ -41,7 +41,7 @@ from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.probe import probe_conditional_writes
 
 if TYPE_CHECKING:
-    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.calls import AnyEngine
     from airflow_provider_hfreg.registry.version import ModelVersion
     from airflow_provider_hfreg.storage.settings import S3Settings
 
@@ -150,12 +150,12 @@ def _finished_before(decision: Decision, ask: Ask) -> RunReport:
     return replace(report, status=ALREADY_COMPLETED)
 
 
-def _load_engine(ask: Ask) -> Engine:
-    engine = ask.version.engine()
-    if ask.request.token_budget is None:
-        return engine
+def _load_engine(ask: Ask) -> AnyEngine:
     from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
 
+    engine = ask.version.engine(ask.request.function_name)
+    if ask.request.token_budget is None or not isinstance(engine, Engine):
+        return engine
     # The resident engine is shared: this run's budget is its own.
     return Engine(engine.loaded, token_budget=ask.request.token_budget, window_rows=engine.window_rows)
 
@@ -164,7 +164,7 @@ def _resumed(decision: Decision, ask: Ask) -> RunDocument:
     return outputs.read_document(ask.output, decision.batch_run_id)
 
 
-def _begun(decision: Decision, ask: Ask, engine: Callable[[], Engine]) -> RunDocument:
+def _begun(decision: Decision, ask: Ask, engine: Callable[[], AnyEngine]) -> RunDocument:
     document = plan_run(
         ask.request,
         ask.version,
@@ -192,7 +192,7 @@ def _begun(decision: Decision, ask: Ask, engine: Callable[[], Engine]) -> RunDoc
 def _execute_missing(
     document: RunDocument,
     ask: Ask,
-    engine: Callable[[], Engine],
+    engine: Callable[[], AnyEngine],
     cancelled: Callable[[], bool],
     progress_interval_s: float,
 ) -> Executed:
@@ -230,7 +230,7 @@ def _execute_missing(
 
 
 def _windows_ahead(
-    document: RunDocument, missing: Sequence[int], inputs: ObjectStore, engine: Callable[[], Engine]
+    document: RunDocument, missing: Sequence[int], inputs: ObjectStore, engine: Callable[[], AnyEngine]
 ) -> Generator[tuple[int, ReadAhead[TableWindow]], None, None]:
     """Yield each shard with its windows, the next shard's first ones being read meanwhile."""
 

@@ -32,7 +32,7 @@ from airflow_provider_hfreg.signatures.rows import RowError, to_window
 from airflow_provider_hfreg.storage.base import ObjectStore
 
 if TYPE_CHECKING:
-    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.calls import AnyEngine
 
 Observe = Callable[[RowCounts, Sequence[QuarantinedRow]], None]
 """Called after each window with what became of its rows; may raise to stop the run."""
@@ -92,7 +92,7 @@ class WindowOutcome:
 
 
 def run_window(
-    document: RunDocument, window: TableWindow, engine: Engine, inputs: ObjectStore, cancelled: Callable[[], bool]
+    document: RunDocument, window: TableWindow, engine: AnyEngine, inputs: ObjectStore, cancelled: Callable[[], bool]
 ) -> WindowOutcome:
     """Run one window of rows."""
     columns = document.columns
@@ -161,7 +161,7 @@ def write_shard(
     windows: Iterable[TableWindow],
     folder: Path,
     *,
-    engine: Callable[[], Engine],
+    engine: Callable[[], AnyEngine],
     inputs: ObjectStore,
     cancelled: Callable[[], bool],
     observe: Observe,
@@ -207,7 +207,7 @@ def execute_shard(
     index: int,
     windows: Iterable[TableWindow],
     *,
-    engine: Callable[[], Engine],
+    engine: Callable[[], AnyEngine],
     inputs: ObjectStore,
     output: ObjectStore,
     cancelled: Callable[[], bool] = lambda: False,

@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from airflow_provider_hfreg.pipelines.catalog import get_task
 from airflow_provider_hfreg.runs.columns import plan_columns
 from airflow_provider_hfreg.runs.inputs import InputFile, format_of
 from airflow_provider_hfreg.runs.plan import PinnedVersion, PlannedFile, RunDocument, pack_shards
@@ -50,7 +49,7 @@ def plan_run(
     columns = plan_columns(
         request,
         version.signature(request.function_name),
-        get_task(version.spec.task).optional_inputs_under(version.spec.parameters),
+        version.optional_inputs(request.function_name),
         {inputs.location(file.key): scan for file, scan in zip(files, scans, strict=True)},
         reader,
     )

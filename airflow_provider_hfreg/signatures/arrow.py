@@ -7,12 +7,13 @@ generous (a file may hold large strings or dictionaries, which are read as plain
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import ColumnTypeError
-from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec
+from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
 
 _ARROW = {
     DataType.INT8: pa.int8(),
@@ -25,6 +26,7 @@ _ARROW = {
     DataType.STRING: pa.string(),
     DataType.BYTES: pa.binary(),
 }
+_PARAMS_KEY = b"hfreg.params"
 _LIST_LAYOUTS = (
     pa.types.is_list,
     pa.types.is_large_list,
@@ -63,6 +65,18 @@ def arrow_schema(features: Iterable[FeatureSpec]) -> pa.Schema:
     ['label', 'score']
     """
     return pa.schema([(feature.name, arrow_type(feature)) for feature in features])
+
+
+def with_params(schema: pa.Schema, params: Iterable[ParamSpec]) -> pa.Schema:
+    """Return the schema with parameters in its metadata; without any it stays as it is."""
+    plain = [param.to_json() for param in params]
+    return schema.with_metadata({_PARAMS_KEY: json.dumps(plain)}) if plain else schema
+
+
+def params_in(schema: pa.Schema) -> tuple[ParamSpec, ...]:
+    """Return the parameters that :func:`with_params` put there."""
+    plain = json.loads((schema.metadata or {}).get(_PARAMS_KEY, b"[]"))
+    return tuple(ParamSpec.from_json(param) for param in plain)
 
 
 def features_of(schema: pa.Schema) -> tuple[FeatureSpec, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from airflow_provider_hfreg.errors import UnknownFormatError
+from airflow_provider_hfreg.errors import InvalidOptionError, UnknownFormatError
 
 
 class DataType(Enum):
@@ -40,6 +40,33 @@ def _data_type(name: object) -> DataType:
         raise UnknownFormatError(f"{name!r} is no data type of this version of the package; known: {known}.") from None
 
 
+def _check(spec: FeatureSpec | ParamSpec) -> None:
+    """
+    Refuse what has no meaning, and write the rest in one way: a shape is a tuple, that of a scalar None.
+
+    :raises InvalidOptionError: a name, type or shape that is none.
+    """
+    name, dtype = vars(spec)["name"], vars(spec)["dtype"]  # whatever was given for them
+    if not isinstance(name, str) or not name:
+        raise InvalidOptionError(f"name={name!r} of a {type(spec).__name__} must be text.")
+    if not isinstance(dtype, DataType):
+        known = ", ".join(f"DataType.{known.name}" for known in DataType)
+        raise InvalidOptionError(f"dtype={dtype!r} of {name!r} must be one of {known}.")
+    shape = tuple(spec.shape or ())
+    if not all(isinstance(length, int) and not isinstance(length, bool) and length >= -1 for length in shape):
+        raise InvalidOptionError(
+            f"shape={spec.shape!r} of {spec.name!r} must hold a length for each list in a list, -1 for any length."
+        )
+    object.__setattr__(spec, "shape", shape or None)
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's values and tuples as JSON has them, so that a spec equals what is read back of it."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [_plain(element) for element in value] if isinstance(value, list | tuple) else value
+
+
 @dataclass(frozen=True, repr=False)
 class FeatureSpec:
     """
@@ -54,6 +81,9 @@ class FeatureSpec:
     name: str
     dtype: DataType
     shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     def __repr__(self) -> str:
         shape = "" if self.shape is None else f", shape={self.shape!r}"
@@ -86,6 +116,10 @@ class ParamSpec:
     dtype: DataType
     default_value: Any = None
     shape: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check(self)
+        object.__setattr__(self, "default_value", _plain(self.default_value))
 
     def __repr__(self) -> str:
         shape = "" if self.shape is None else f", shape={self.shape!r}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hfreg.signatures.features import FeatureSpec, ParamSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def _block(name: str, specs: tuple[FeatureSpec, ...]) -> str:
@@ -64,3 +67,24 @@ class ModelSignature:
             tuple(FeatureSpec.from_json(feature) for feature in plain["outputs"]),
             tuple(ParamSpec.from_json(param) for param in plain.get("params", ())),
         )
+
+    def to_arrow(self) -> tuple[pa.Schema, pa.Schema]:
+        """
+        Return the Arrow schemas of the input and the output table.
+
+        The types tell every feature exactly; the parameters, which are no columns, stand in the metadata of the first.
+        """
+        from airflow_provider_hfreg.signatures.arrow import arrow_schema, with_params  # noqa: PLC0415 - pyarrow
+
+        return with_params(arrow_schema(self.inputs), self.params), arrow_schema(self.outputs)
+
+    @classmethod
+    def from_arrow(cls, inputs: pa.Schema, outputs: pa.Schema) -> ModelSignature:
+        """
+        Rebuild what :meth:`to_arrow` gave; any table's schema will do, it has no parameters then.
+
+        :raises ColumnTypeError: a column of a type that no feature has.
+        """
+        from airflow_provider_hfreg.signatures.arrow import features_of, params_in  # noqa: PLC0415 - pyarrow
+
+        return cls(features_of(inputs), features_of(outputs), params_in(inputs))

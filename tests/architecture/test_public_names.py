@@ -15,6 +15,7 @@ PUBLIC = {
     "airflow_provider_hfreg.hooks.hfreg": {"HFREG_CONN_ID", "HFRegistryHook"},
     "airflow_provider_hfreg.operators.log_model": {"LogHFModelOperator"},
     "airflow_provider_hfreg.operators.run_model": {"RunHFModelOperator"},
+    "airflow_provider_hfreg.signatures": {"DataType", "FeatureSpec", "ModelSignature", "ParamSpec", "infer_signature"},
     "airflow_provider_hfreg.signatures.features": {"DataType", "FeatureSpec", "ParamSpec"},
     "airflow_provider_hfreg.signatures.signature": {"ModelSignature"},
 }

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from airflow_provider_hfreg.errors import SignatureRequiredError, UnsafeModelError, UnsupportedPipelineError
+from airflow_provider_hfreg.errors import UnsafeModelError, UnsupportedPipelineError
 from airflow_provider_hfreg.inference.packaging import package_pipeline
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
@@ -109,14 +109,6 @@ def test_return_tensors_is_refused_by_name(generators, plain, package):
 def test_an_argument_that_is_no_plain_value_is_refused_by_name(generators, plain, package):
     with pytest.raises(UnsupportedPipelineError, match="prefix_allowed_tokens_fn"):
         package(plain("text-generation", generators("gpt2"), prefix_allowed_tokens_fn=lambda *_: [1]))
-
-
-def test_a_task_without_an_inferred_signature_says_so(classifiers, plain, package):
-    pipe = plain("text-classification", classifiers("bert"))
-    pipe.task = "text-to-poetry"
-
-    with pytest.raises(SignatureRequiredError, match="text-to-poetry"):
-        package(pipe)
 
 
 def test_nothing_is_written_before_everything_is_checked(generators, plain, tmp_path):

@@ -12,7 +12,6 @@ import pytest
 
 from airflow_provider_hfreg.errors import (
     InvalidOptionError,
-    SignatureRequiredError,
     UnknownParameterError,
     UnsupportedPipelineError,
 )
@@ -114,10 +113,6 @@ def refusal(error, folder, task="text-classification", arguments=None):
     with pytest.raises(error) as raised:
         describe_folder(folder, task, arguments)
     return str(raised.value)
-
-
-def test_an_unknown_task_is_refused(classifier):
-    assert "No signature is inferred" in refusal(SignatureRequiredError, classifier, "image-classification")
 
 
 def test_an_unknown_argument_is_refused_with_the_list(classifier):

@@ -2,20 +2,25 @@
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_hfreg.errors import ColumnTypeError, UnknownFormatError
+from airflow_provider_hfreg.errors import ColumnTypeError, InvalidOptionError, UnknownFormatError
 from airflow_provider_hfreg.signatures.arrow import arrow_schema, features_of, type_name
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
-shapes = st.one_of(st.none(), st.lists(st.integers(-1, 4), min_size=1, max_size=3).map(tuple))
+shapes = st.one_of(st.none(), st.lists(st.integers(-1, 4), max_size=3).map(tuple))
 features = st.builds(FeatureSpec, st.text(min_size=1), st.sampled_from(DataType), shapes)
 params = st.builds(
-    ParamSpec, st.text(min_size=1), st.sampled_from(DataType), st.none() | st.integers() | st.text(), shapes
+    ParamSpec,
+    st.text(min_size=1),
+    st.sampled_from(DataType),
+    st.recursive(st.none() | st.integers() | st.text() | st.booleans(), st.lists, max_leaves=5),
+    shapes,
 )
 signatures = st.builds(ModelSignature, st.lists(features), st.lists(features), st.lists(params))
 
@@ -28,6 +33,45 @@ def test_a_signature_survives_json(signature):
 @given(st.lists(features, unique_by=lambda feature: feature.name))
 def test_features_survive_an_arrow_schema(given_features):
     assert features_of(arrow_schema(given_features)) == tuple(given_features)
+
+
+@given(signatures)
+def test_a_signature_survives_arrow_schemas(signature):
+    assert ModelSignature.from_arrow(*signature.to_arrow()) == signature
+
+
+@given(signatures)
+def test_a_signature_survives_arrow_schemas_in_bytes(signature):
+    schemas = [pa.ipc.read_schema(pa.py_buffer(schema.serialize())) for schema in signature.to_arrow()]
+    assert ModelSignature.from_arrow(*schemas) == signature
+
+
+def test_any_tables_schema_is_a_signature_without_parameters():
+    table = pa.table({"text": ["a"]})
+    feature = FeatureSpec("text", DataType.STRING)
+    assert ModelSignature.from_arrow(table.schema, table.schema) == ModelSignature([feature], [feature])
+
+
+def test_a_spec_is_written_in_one_way():
+    assert FeatureSpec("x", DataType.STRING, [-1]) == FeatureSpec("x", DataType.STRING, (-1,))
+    assert FeatureSpec("x", DataType.STRING, ()).shape is None
+    assert ParamSpec("x", DataType.INT64, np.int64(2)).default_value == 2
+    assert ParamSpec("x", DataType.INT64, (1, np.int64(2)), [-1]) == ParamSpec("x", DataType.INT64, [1, 2], (-1,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((5, DataType.STRING), "name=5"),
+        (("", DataType.STRING), "name=''"),
+        (("x", "STRING"), "dtype='STRING' of 'x' must be one of DataType.INT8"),
+        (("x", DataType.STRING, (-2,)), r"shape=\(-2,\) of 'x'"),
+        (("x", DataType.STRING, ("a",)), "of 'x' must hold a length"),
+    ],
+)
+def test_a_spec_without_a_meaning_is_refused(arguments, message):
+    with pytest.raises(InvalidOptionError, match=message):
+        FeatureSpec(*arguments)
 
 
 def test_a_signature_prints_its_inputs_and_outputs_alone():
