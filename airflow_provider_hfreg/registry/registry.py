@@ -174,8 +174,8 @@ class Registry:
 
         request = make_request(model_name=model_name, **described)
         check_self_contained(pipe)
-        check_signed(request, pipe.task)
         check_methods_callable(pipe, request.options["target_methods"])
+        check_signed(request, pipe.task)
         self._begin()
         with self._cache.scratch() as scratch:
             folder = scratch / "package"

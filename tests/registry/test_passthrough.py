@@ -1,6 +1,8 @@
 """Versions of other tasks and other target methods, from logging to a frame of results."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from airflow_provider_hfreg.errors import (
     RowsFailedError,
     SignatureRequiredError,
     UnknownParameterError,
+    UnsafeModelError,
 )
 from airflow_provider_hfreg.inference import pipeline
 from airflow_provider_hfreg.registry.residency import release_residents
@@ -190,3 +193,31 @@ def test_a_method_that_is_not_there_is_refused_at_logging(file_registry, audio):
             options={"target_methods": ["hear"]},
             signatures={"hear": ModelSignature([SAMPLES], [OUTPUTS])},
         )
+
+
+def test_a_class_of_ones_own_runs_with_consent_and_its_bad_row_is_told(file_registry, classifier, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(classifier, folder)
+    shutil.copy(Path(__file__).parents[1] / "inference" / "own_classes" / "word_lengths.py", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["custom_pipelines"] = {
+        "word-lengths": {"impl": "word_lengths.WordLengths", "pt": ["AutoModelForSequenceClassification"]}
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    texts = pd.DataFrame({"text": ["the film", "", "was good"]})
+    lengths = ModelSignature([FeatureSpec("text", DataType.STRING)], [FeatureSpec("lengths", DataType.INT64, (-1,))])
+    mv = file_registry.log_folder(
+        folder,
+        model_name="own",
+        task="word-lengths",
+        options={"target_methods": ["lengths"]},
+        signatures={"lengths": lengths},
+        trust_remote_code=True,
+    )
+    with pytest.raises(UnsafeModelError, match="trust_remote_code=True"):
+        mv.run(texts, function_name="lengths")
+    with pytest.raises(
+        RowsFailedError, match=r"1 of 3 rows .*row 1 \(model_error\): ValueError: a text is empty"
+    ) as raised:
+        mv.run(texts, function_name="lengths", trust_remote_code=True)
+    assert raised.value.result["lengths"].tolist() == [[3, 4], [3, 4]]
