@@ -31,6 +31,7 @@ from airflow_provider_hfreg.inference.loading import (
 )
 from airflow_provider_hfreg.inference.portable import load_tokenizer, save_tokenizer
 from airflow_provider_hfreg.pipelines.arguments import plain_arguments
+from airflow_provider_hfreg.pipelines.catalog import find_task
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
 _REGISTER = (
@@ -126,7 +127,7 @@ def save_parts(pipe: Any, folder: Path) -> None:
         if part is not None and name != "tokenizer":
             part.save_pretrained(folder)
     if pipe.tokenizer is not None:
-        save_tokenizer(pipe.tokenizer, folder)
+        save_tokenizer(pipe.tokenizer, folder, keep_class=find_task(pipe.task) is None)
 
 
 def built_with(pipe: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -159,7 +160,9 @@ def built_with(pipe: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         without = {other: value for other, value in found.items() if other != name}
         if _read(pipe, without) == steps:
             found = without
-    return dict(sorted({**plain_arguments(given), **found}.items())), dict(sorted(plain_arguments(added).items()))
+    parameters = {**plain_arguments(given), **found}
+    added = {name: value for name, value in plain_arguments(added).items() if name not in parameters}
+    return dict(sorted(parameters.items())), dict(sorted(added.items()))
 
 
 def _steps_of(pipe: Any) -> list[dict[str, Any]]:

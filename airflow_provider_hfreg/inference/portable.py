@@ -25,16 +25,24 @@ from typing import Any
 from airflow_provider_hfreg.inference.frameworks import transformers
 
 _GENERIC = "PreTrainedTokenizerFast"  # 5 reads this name as its TokenizersBackend
+_GENERICS = frozenset({_GENERIC, "TokenizersBackend"})
 # How the tokenizer came into memory, and what only one family reads.
 _NOT_KEPT = frozenset({"backend", "is_local", "local_files_only", "files_loaded", "extra_special_tokens"})
 # What a user may have set on the object since, and what the families default differently.
 _SAID_ALWAYS = ("model_input_names", "padding_side", "truncation_side", "clean_up_tokenization_spaces")
 
 
-def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Write ``tokenizer`` into ``folder`` so that transformers 4.57 and 5 encode alike with it."""
+def save_tokenizer(tokenizer: Any, folder: Path, *, keep_class: bool = False) -> None:
+    """
+    Write ``tokenizer`` into ``folder`` so that transformers 4.57 and 5 encode alike with it.
+
+    :param keep_class: of a tokenizer whose class may do more than encode and decode text, such as Whisper's.
+    """
     fast = bool(getattr(tokenizer, "is_fast", False))
-    generic = fast and not hasattr(tokenizer, "_build_translation_inputs")
+    named = hasattr(tokenizer, "_build_translation_inputs") or (
+        keep_class and type(tokenizer).__name__ not in _GENERICS
+    )
+    generic = fast and not named
     if fast:
         backend = tokenizer.backend_tokenizer  # the next call sets both again
         backend.no_padding()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.testing.models import byte_level_tokenizer
 
 _LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", "a", "b", "ü")
 _WAV2VEC2 = {
@@ -45,6 +46,45 @@ def speech_recognizer(folder: Path, *, seed: int = 0) -> Path:
     transformers.Wav2Vec2CTCTokenizer(str(vocabulary)).save_pretrained(folder)
     config = transformers.Wav2Vec2Config(**_WAV2VEC2, vocab_size=len(_LETTERS))
     return _write(folder, transformers.Wav2Vec2ForCTC, config, seed)
+
+
+def transcriber(folder: Path, *, seed: int = 0) -> Path:
+    """Write a Whisper, which generates its text, and whose tokenizer does more than encode and decode."""
+    folder.mkdir(parents=True, exist_ok=True)
+    byte_level_tokenizer("gpt2").backend_tokenizer.model.save(str(folder))
+    special = ["<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+    end = "<|endoftext|>"
+    told = {
+        "tokenizer_class": "WhisperTokenizer",
+        "additional_special_tokens": special,
+        **dict.fromkeys(("pad_token", "bos_token", "eos_token", "unk_token"), end),
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf-8")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    transformers.WhisperFeatureExtractor(feature_size=8, n_fft=64, chunk_length=1).save_pretrained(folder)
+    start, *_, silent = tokenizer.convert_tokens_to_ids(special)
+    ends = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), tokenizer.convert_tokens_to_ids(end))
+    config = transformers.WhisperConfig(
+        vocab_size=len(tokenizer) + 100,
+        num_mel_bins=8,
+        d_model=16,
+        **{f"{side}_layers": 1 for side in ("encoder", "decoder")},
+        **{f"{side}_attention_heads": 2 for side in ("encoder", "decoder")},
+        **{f"{side}_ffn_dim": 32 for side in ("encoder", "decoder")},
+        max_source_positions=50,
+        max_target_positions=448,
+        init_std=0.5,
+        decoder_start_token_id=start,
+        **ends,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = transformers.WhisperForConditionalGeneration(config)
+    network.generation_config = transformers.GenerationConfig(
+        decoder_start_token_id=start, max_length=20, is_multilingual=False, no_timestamps_token_id=silent, **ends
+    )
+    network.save_pretrained(folder)
+    return folder
 
 
 def speaker(folder: Path, *, seed: int = 0) -> Path:

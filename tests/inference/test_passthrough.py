@@ -14,7 +14,7 @@ from airflow_provider_hfreg.errors import ModelLoadError, UnsafeModelError, Unsu
 from airflow_provider_hfreg.inference.stand_in import load_pipeline_object
 from airflow_provider_hfreg.pipelines.folder import describe_folder
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
-from airflow_provider_hfreg.testing.audio_models import audio_classifier, speaker, speech_recognizer
+from airflow_provider_hfreg.testing.audio_models import audio_classifier, speaker, speech_recognizer, transcriber
 from airflow_provider_hfreg.versions.safety import check_content, select_files
 
 SAMPLES = [np.random.default_rng(0).normal(size=size) for size in (400, 100)]
@@ -24,6 +24,11 @@ OWN = Path(__file__).parent / "own_classes" / "word_lengths.py"
 @pytest.fixture(scope="module")
 def audio(tmp_path_factory):
     return audio_classifier(tmp_path_factory.mktemp("audio") / "model")
+
+
+@pytest.fixture(scope="module")
+def transcribing(tmp_path_factory):
+    return transcriber(tmp_path_factory.mktemp("transcriber") / "model")
 
 
 @pytest.fixture
@@ -65,6 +70,22 @@ def test_a_pipeline_with_a_tokenizer_and_a_feature_extractor_comes_back(tmp_path
     folder, spec = package(pipe)
     assert spec.parameters == {"chunk_length_s": 5}
     assert load_pipeline_object(folder, spec, device="cpu")(SAMPLES[0]) == pipe(SAMPLES[0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"max_new_tokens": 6, "num_beams": 2}, {"generate_kwargs": {"max_new_tokens": 5}}, {"return_timestamps": False}],
+)
+def test_a_pipeline_that_generates_comes_back(arguments, transcribing, plain, package):
+    pipe = plain("automatic-speech-recognition", transcribing, **arguments)
+    folder, spec = package(pipe)
+    given = arguments.get("generate_kwargs", arguments)
+    assert spec.parameters == given
+    assert not spec.generation.keys() & given.keys()
+    loaded = load_pipeline_object(folder, spec, device="cpu")
+    assert type(loaded.tokenizer) is type(pipe.tokenizer)  # Whisper's own decodes for the pipeline
+    noise = SAMPLES[0].astype(np.float32)
+    assert loaded(noise.copy()) == pipe(noise.copy())
 
 
 def test_the_dtype_is_kept(audio, plain, package):
