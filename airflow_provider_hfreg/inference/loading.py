@@ -140,7 +140,7 @@ def _load(
         **local,
     )
     with as_load_error(folder, spec), quiet():
-        tokenizer = load_tokenizer(folder, **local)
+        tokenizer = load_tokenizer(folder, as_4=_encodes_as_4(spec, task), **local)
     return network, tokenizer, torch.device(chosen)
 
 
@@ -195,6 +195,10 @@ def load_network(
         network = network.eval().to(device)
     _check_complete(report, folder, spec, unread=unread)
     return network
+
+
+def _encodes_as_4(spec: PipelineSpec, task: PipelineTask) -> bool:
+    return task.last_family is not None or (spec.transformers_version or "").startswith("4.")
 
 
 def _attention(spec: PipelineSpec, device: str) -> str | None:

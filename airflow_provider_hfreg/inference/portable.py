@@ -18,9 +18,13 @@ stands. A class that does more than encode, such as choosing source and target l
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
 
 from airflow_provider_hfreg.inference.frameworks import transformers
 
@@ -57,12 +61,22 @@ def save_tokenizer(tokenizer: Any, folder: Path, *, keep_class: bool = False) ->
     (folder / "special_tokens_map.json").unlink(missing_ok=True)
 
 
-def load_tokenizer(folder: Path, **options: Any) -> Any:
+def load_tokenizer(folder: Path, *, as_4: bool = False, **options: Any) -> Any:
     """
     Read the tokenizer of a folder that was logged as it stood, by whichever family it was saved.
 
+    :param as_4: encode as 4.57 does, also under 5: the version was logged there, or its task ended there.
     :param options: for ``from_pretrained``.
     """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")  # Marian's, which never calls it
+        tokenizer = _load(folder, options)
+    if as_4 and hasattr(transformers, "TokenizersBackend") and tokenizer.is_fast:
+        _encode_as_4(tokenizer, folder)
+    return tokenizer
+
+
+def _load(folder: Path, options: Mapping[str, Any]) -> Any:
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if config.get("tokenizer_class") == "TokenizersBackend" and not hasattr(transformers, "TokenizersBackend"):
@@ -73,6 +87,37 @@ def load_tokenizer(folder: Path, **options: Any) -> Any:
     if config.get("tokenizer_class") == _GENERIC:
         options = {**options, **_in_force_under_4(config)}
     return transformers.AutoTokenizer.from_pretrained(folder, **options)
+
+
+def _encode_as_4(tokenizer: Any, folder: Path) -> None:
+    """
+    Let a tokenizer that 5 loaded encode as under 4.57.
+
+    5 takes the vocabulary alone from ``tokenizer.json`` or a SentencePiece model, and puts its class's own normaliser
+    before it; so mBART and NLLB, whose classes have none, lose the one that their models were trained with.
+    """
+    if (folder / "tokenizer.json").is_file():
+        _replace_backend(tokenizer, type(tokenizer.backend_tokenizer).from_file(str(folder / "tokenizer.json")))
+        return
+    model = folder / "sentencepiece.bpe.model"
+    converter = SLOW_TO_FAST_CONVERTERS.get(type(tokenizer).__name__)
+    backend = tokenizer.backend_tokenizer
+    if backend.normalizer is None and converter is not None and model.is_file():
+        made = converter(SimpleNamespace(vocab_file=str(model)))
+        backend.normalizer = made.normalizer(made.proto)
+        backend.pre_tokenizer = made.pre_tokenizer("▁", add_prefix_space=True)
+
+
+def _replace_backend(tokenizer: Any, backend: Any) -> None:
+    """Encode with ``backend`` from here on; tokens that the configuration added are added to it."""
+    backend.no_padding()
+    backend.no_truncation()
+    known = backend.get_vocab()
+    added = [token for _, token in sorted(tokenizer.added_tokens_decoder.items()) if token.content not in known]
+    backend.add_tokens(added)
+    tokenizer._tokenizer = backend  # noqa: SLF001  there is no public way, and 4.57 has it under the same name
+    if hasattr(tokenizer, "set_src_lang_special_tokens"):
+        tokenizer.set_src_lang_special_tokens(tokenizer.src_lang)
 
 
 def _in_force_under_4(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from airflow_provider_hfreg.inference.loading import (
     to_transformers,
 )
 from airflow_provider_hfreg.inference.passthrough import load_own_pipeline
+from airflow_provider_hfreg.inference.portable import load_tokenizer
 from airflow_provider_hfreg.pipelines.arguments import checked_arguments
 from airflow_provider_hfreg.pipelines.base import Forward, PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import find_task, get_task
@@ -236,6 +237,8 @@ def _network(task: PipelineTask, model: Any, loading: Mapping[str, Any], setting
 
 
 def _tokenizer(source: Any, loading: Mapping[str, Any]) -> Any:
+    if isinstance(source, str | Path) and Path(source).is_dir():
+        return load_tokenizer(Path(source), as_4=True, **loading)  # the tasks that have no class any more ended there
     if isinstance(source, str | Path):
         return transformers.AutoTokenizer.from_pretrained(source, **loading)
     if callable(source) and hasattr(source, "model_input_names"):

@@ -257,6 +257,7 @@ def write_model(folder: Path, auto_class: Any, config: Any, tokenizer: Any, seed
     """
     Write a model with random weights and its tokenizer into a folder.
 
+    :param tokenizer: None where the folder has one.
     :param alike: the same weights under every family of transformers.
     """
     with torch.random.fork_rng(devices=[]):
@@ -265,7 +266,8 @@ def write_model(folder: Path, auto_class: Any, config: Any, tokenizer: Any, seed
     if alike:
         _redraw(network, seed)
     network.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
     return folder
 
 

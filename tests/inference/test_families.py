@@ -1,7 +1,8 @@
 """
 One logged version gives the same answers under transformers 4.57 and 5, tokenizer included.
 
-Needs a second environment with the other family: ``HFREG_OTHER_FAMILY_PYTHON`` names its interpreter.
+Needs a second environment with the other family: ``HFREG_OTHER_FAMILY_PYTHON`` names its interpreter, else it is the one
+that ``make test-all`` makes beside this one's.
 """
 
 import json
@@ -14,11 +15,21 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_hfreg import inference
+from airflow_provider_hfreg.pipelines.folder import describe_folder
 from airflow_provider_hfreg.testing import models
 from airflow_provider_hfreg.testing.encoder_models import sentence_embedder
+from airflow_provider_hfreg.testing.hub_folders import HUB_FOLDERS
 
-OTHER_PYTHON = os.environ.get("HFREG_OTHER_FAMILY_PYTHON")
 
+
+def _other_python():
+    here = Path(sys.prefix)
+    name = here.name.removesuffix("-transformers4") if here.name.endswith("-transformers4") else f"{here.name}-transformers4"
+    beside = here.with_name(name) / "bin" / "python"
+    return os.environ.get("HFREG_OTHER_FAMILY_PYTHON") or (str(beside) if beside.exists() else None)
+
+
+OTHER_PYTHON = _other_python()
 
 STAND_INS = {
     "summaries": ("summarization", "t5", {}),
@@ -26,6 +37,16 @@ STAND_INS = {
     "one pair": ("translation_en_to_fr", "marian", {}),
     "languages": ("translation", "mbart", {"src_lang": "de_DE", "tgt_lang": "fr_XX"}),
     "chat": ("conversational", "gpt2", {}),
+}
+# As their authors published them.
+OF_THE_HUB = {
+    "t5": ("summarization", {}),
+    "t5 with tokenizer.json": ("translation", {}),
+    "marian": ("translation_en_to_fr", {}),
+    "m2m100": ("translation_en_to_fr", {}),
+    "nllb": ("translation", {"src_lang": "deu_Latn", "tgt_lang": "fra_Latn"}),
+    "mbart": ("translation", {"src_lang": "de_DE", "tgt_lang": "fr_XX"}),
+    "bert": ("text-classification", {"top_k": 2}),
 }
 
 
@@ -55,13 +76,20 @@ def versions(tmp_path, classifiers, generators, plain, package):
     for name, (task, architecture, arguments) in STAND_INS.items():
         folder = _folder_of(tmp_path / f"made {name}", task, architecture)
         log(name, inference.pipeline(task, str(folder), device="cpu", max_new_tokens=8, **arguments))
+    for name, (task, arguments) in OF_THE_HUB.items():
+        arguments = arguments if "classification" in task else {**arguments, "max_new_tokens": 8, "num_beams": 2}
+        folder = HUB_FOLDERS[name](tmp_path / f"hub {name}")
+        log(f"hub {name}", inference.pipeline(task, str(folder), device="cpu", **arguments))
+        folder.rename(tmp_path / "versions" / f"hub folder {name}")
+        spec = describe_folder(tmp_path / "versions" / f"hub folder {name}", task, arguments)
+        (tmp_path / "versions" / f"hub folder {name}.json").write_text(json.dumps(spec.to_json()))
     _leave_as_the_family_saved_it(tmp_path / "versions", "unprepared bert", "bert", classifiers("bert"))
     _leave_as_the_family_saved_it(tmp_path / "versions", "unprepared gpt2", "gpt2", generators("gpt2"))
     return tmp_path / "versions"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(OTHER_PYTHON is None, reason="HFREG_OTHER_FAMILY_PYTHON names no Python with the other family")
+@pytest.mark.skipif(OTHER_PYTHON is None, reason="no other family: HFREG_OTHER_FAMILY_PYTHON names no Python, and `make test-all` made none")
 def test_both_families_give_the_same_answers(versions):
     ours, theirs = _answers(sys.executable, versions), _answers(OTHER_PYTHON, versions)
 
