@@ -1,9 +1,9 @@
 """
 A version's local folder to a network that runs.
 
-Nothing is left to the family's taste: the dtype is passed (a bf16 save loads as fp32 on 4.57 unless told), the
-attention implementation is pinned, no file is fetched, a missing weight is an error (transformers would draw it at
-random and only warn), and what does not fit into memory is refused before a byte of it is read.
+Little is left to the family's taste: the dtype is passed (a bf16 save loads as fp32 on 4.57 unless told), and the
+attention implementation if somebody chose one; no file is fetched, a missing weight is an error (transformers would
+draw it at random and only warn), and what does not fit into memory is refused before a byte of it is read.
 """
 
 from __future__ import annotations

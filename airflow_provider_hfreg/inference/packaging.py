@@ -3,7 +3,8 @@ A pipeline object to a plain Hugging Face folder and a :class:`~airflow_provider
 
 The folder holds safetensors, configurations and the tokenizer, and nothing else: no pickle, no access token, no path
 of the machine that logged. The spec holds what the folder cannot: the task, what the pipeline was built with, the
-dtype, the attention implementation. Device, batch size and workers are the runner's business and are not kept.
+dtype, the attention implementation if one was chosen. Device, batch size and workers are the runner's business and are
+not kept.
 Packaging the same pipeline twice gives the same bytes, so that its digest names its content.
 """
 
@@ -11,11 +12,10 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_hfreg.errors import UnsafeModelError, UnsupportedPipelineError
+from airflow_provider_hfreg.errors import UnsupportedPipelineError
 from airflow_provider_hfreg.inference.frameworks import transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.loading import quiet
@@ -37,7 +37,6 @@ from airflow_provider_hfreg.pipelines.weights import describe_weights
 
 _SHARD_SIZE = "5GB"  # the families' defaults differ, and so would the files
 _TOKEN_KEYS = frozenset({"token", "use_auth_token", "auth_token", "hf_token", "access_token"})
-_TOKEN_TEXT = re.compile(r"\bhf_[A-Za-z0-9]{30,}\b")
 
 
 def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
@@ -69,7 +68,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
         parameters=parameters,
         generation=added,
         dtype=str(pipe.model.dtype).removeprefix("torch."),
-        attn_implementation=getattr(config, "_attn_implementation", None),
+        attn_implementation=_attention_given(pipe.model),
         architecture=type(pipe.model).__name__,
         parameter_count=weights.parameter_count,
         weights_size_bytes=weights.size_bytes,
@@ -137,17 +136,18 @@ def _restore_model_config(pipe: Any, folder: Path) -> None:
 
 
 def _scrub(folder: Path) -> None:
-    """Take tokens and the logging machine's paths out of the configurations; refuse a token that hides in a value."""
+    """Take tokens and this machine's paths out of the configurations; tokens that hide elsewhere the registry finds."""
     for path in sorted(folder.glob("*config.json")):
         config = json.loads(path.read_text(encoding="utf-8"))
         clean = {name: value for name, value in config.items() if name not in _TOKEN_KEYS | {"_name_or_path"}}
         if clean != config:
             path.write_text(json.dumps(clean, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        if _TOKEN_TEXT.search(path.read_text(encoding="utf-8")):
-            raise UnsafeModelError(
-                f"{path.name} holds what looks like a Hugging Face access token, and whoever reads the registry reads "
-                "the version. Remove it from the model's configuration and revoke it."
-            )
+
+
+def _attention_given(network: Any) -> str | None:
+    """Return the attention that somebody chose; None for the family's own choice, of which a folder says nothing."""
+    used: str | None = getattr(network.config, "_attn_implementation", None)
+    return None if used == ("sdpa" if getattr(network, "_supports_sdpa", False) else "eager") else used
 
 
 def _hub_source(config: Any) -> dict[str, str] | None:

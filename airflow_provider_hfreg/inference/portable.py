@@ -24,8 +24,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS
-
 from airflow_provider_hfreg.inference.frameworks import transformers
 
 _GENERIC = "PreTrainedTokenizerFast"  # 5 reads this name as its TokenizersBackend
@@ -96,6 +94,8 @@ def _encode_as_4(tokenizer: Any, folder: Path) -> None:
     5 takes the vocabulary alone from ``tokenizer.json`` or a SentencePiece model, and puts its class's own normaliser
     before it; so mBART and NLLB, whose classes have none, lose the one that their models were trained with.
     """
+    from transformers.convert_slow_tokenizer import SLOW_TO_FAST_CONVERTERS  # no attribute of the package
+
     if (folder / "tokenizer.json").is_file():
         _replace_backend(tokenizer, type(tokenizer.backend_tokenizer).from_file(str(folder / "tokenizer.json")))
         return

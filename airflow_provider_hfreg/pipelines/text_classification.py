@@ -106,9 +106,10 @@ class TextClassification(PipelineTask):
 
 def _encoding(parameters: Mapping[str, Any]) -> dict[str, Any]:
     own = _OWN | {"padding"}
-    return {"truncation": True} | {
-        name: value for name, value in parameters.items() if name not in own and value is not None
-    }
+    given = {name: value for name, value in parameters.items() if name not in own and value is not None}
+    if "truncation" not in given and parameters.get("padding"):
+        given.pop("max_length", None)  # tokenizers cut at it without being told to, but not where they pad, too
+    return {"truncation": True} | given
 
 
 def _function_given(parameters: Mapping[str, Any]) -> str | None:

@@ -80,7 +80,12 @@ def marian_folder(folder: Path) -> Path:
     _write_json(folder / "vocab.json", vocabulary)
     _write_json(
         folder / "tokenizer_config.json",
-        {"tokenizer_class": "MarianTokenizer", "source_lang": "eng", "target_lang": "deu", "model_max_length": POSITIONS},
+        {
+            "tokenizer_class": "MarianTokenizer",
+            "source_lang": "eng",
+            "target_lang": "deu",
+            "model_max_length": POSITIONS,
+        },
     )
     padding = vocabulary["<pad>"]
     config = transformers.MarianConfig(
@@ -240,7 +245,8 @@ def _characters_map(model: bytes) -> bytes:
     """Return how a SentencePiece model spells characters anew (NFKC, mostly)."""
     from sentencepiece import sentencepiece_model_pb2  # noqa: PLC0415 - as above
 
-    return bytes(sentencepiece_model_pb2.ModelProto.FromString(model).normalizer_spec.precompiled_charsmap)
+    parsed = sentencepiece_model_pb2.ModelProto.FromString(model)  # type: ignore[attr-defined]  # made by protobuf
+    return bytes(parsed.normalizer_spec.precompiled_charsmap)
 
 
 def _piece_texts(path: Path) -> list[str]:

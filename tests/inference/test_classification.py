@@ -77,6 +77,17 @@ def test_a_cut_text_is_counted(classifiers, plain, engine_of, text_window):
     assert result.truncated_rows == 2
 
 
+@pytest.mark.filterwarnings("ignore:`max_length` is ignored")  # says transformers itself, of padding=True
+def test_a_length_without_a_word_on_truncation_cuts_as_in_the_pipeline(classifiers, plain, engine_of, text_window):
+    text = "the film was good and the music better"
+    for padding in (False, True):
+        pipe = plain("text-classification", classifiers("bert"), max_length=4, padding=padding)
+
+        outputs = engine_of(pipe).run(text_window([text])).outputs
+
+        assert outputs.column("score").to_pylist() == pytest.approx([pipe(text)[0]["score"]], abs=1e-5)
+
+
 def test_what_the_user_said_about_truncation_holds(classifiers, plain, engine_of, text_window):
     pipe = plain("text-classification", classifiers("bert"), truncation=True, max_length=8)
 

@@ -1,9 +1,8 @@
 import json
-import re
 
 import pytest
 
-from airflow_provider_hfreg.errors import UnsafeModelError, UnsupportedPipelineError
+from airflow_provider_hfreg.errors import UnsupportedPipelineError
 from airflow_provider_hfreg.inference.packaging import package_pipeline
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
@@ -19,7 +18,7 @@ def test_a_version_is_safetensors_and_json(classifiers, plain, package):
     assert spec.task == "text-classification"
     assert spec.parameters == {"top_k": 2}
     assert spec.dtype == "float32"
-    assert spec.attn_implementation == "sdpa"
+    assert spec.attn_implementation is None
     assert spec.architecture == "BertForSequenceClassification"
     assert spec.weights_size_bytes == (folder / "model.safetensors").stat().st_size
     assert spec.source is None
@@ -79,12 +78,10 @@ def test_no_token_and_no_path_of_this_machine_is_written(classifiers, plain, pac
     assert str(classifiers("bert")).encode() not in everything
 
 
-def test_a_token_that_hides_in_a_value_is_refused(classifiers, plain, package):
-    pipe = plain("text-classification", classifiers("bert"))
-    pipe.model.config.note = "read with hf_" + "b" * 34
+def test_an_attention_that_was_chosen_is_kept(classifiers, plain, package):
+    chosen = plain("text-classification", classifiers("bert"), model_kwargs={"attn_implementation": "eager"})
 
-    with pytest.raises(UnsafeModelError, match=re.escape("config.json holds what looks like")):
-        package(pipe)
+    assert package(chosen)[1].attn_implementation == "eager"
 
 
 @pytest.mark.parametrize("nothing", ["bert-base-uncased", {"task": "text-classification", "model": "x"}, None])

@@ -165,6 +165,25 @@ def test_a_token_never_reaches_the_store(file_registry, classifier):
     assert keys(file_registry.url) in ([], ["format.json"])
 
 
+def test_a_token_that_hides_in_a_pipelines_configuration_is_refused(file_registry, classifier):
+    pipe = pipeline(TASK, str(classifier), device="cpu")
+    pipe.model.config.note = "read with hf_" + "b" * 34
+
+    with pytest.raises(UnsafeModelError, match=r"config\.json\['note'\] holds a Hugging Face token"):
+        file_registry.log_model(pipe, model_name="finbert")
+
+    assert file_registry.models() == []
+
+
+def test_a_pipeline_and_the_folder_of_its_version_are_one_content(file_registry, classifier, tmp_path):
+    logged = file_registry.log_model(pipeline(TASK, str(classifier), device="cpu", top_k=2), model_name="pipeline")
+    folder = logged.export(tmp_path / "export")
+
+    again = file_registry.log_folder(folder, model_name="folder", task=TASK, pipeline_kwargs={"top_k": 2})
+
+    assert again.content_digest == logged.content_digest
+
+
 def test_a_pipeline_without_the_target_method_is_refused(file_registry, classifier):
     pipe = pipeline(TASK, model=str(classifier))
     with pytest.raises(InvalidOptionError, match="'embed', which is no callable method of TextClassificationPipeline"):

@@ -147,6 +147,19 @@ def test_a_content_is_loaded_once_by_all_threads_and_names(file_registry, classi
     assert len({id(engine) for engine in engines}) == 1
 
 
+def test_versions_of_two_families_share_no_engine(file_registry, classifier, best):
+    import dataclasses
+
+    release_residents()
+    twin = file_registry.log_folder(classifier, model_name="twin", version_name="v1", task=TASK)
+    logged_under = dataclasses.replace(twin.spec, transformers_version="4.56.0")
+    twin.manifest = dataclasses.replace(twin.manifest, spec=logged_under)
+
+    assert twin.content_digest == best.content_digest
+    assert twin.engine() is not best.engine()
+    assert twin.engine().loaded.spec.transformers_version == "4.56.0"
+
+
 def test_threads_run_one_version_at_the_same_time(best):
     frame = pd.DataFrame({"text": TEXTS})
     expected = best.run(frame)
