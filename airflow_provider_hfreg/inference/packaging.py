@@ -4,8 +4,7 @@ A pipeline object to a plain Hugging Face folder and a :class:`~airflow_provider
 The folder holds safetensors, configurations and the tokenizer, and nothing else: no pickle, no access token, no path
 of the machine that logged. The spec holds what the folder cannot: the task, what the pipeline was built with, the
 dtype, the attention implementation if one was chosen. Device, batch size and workers are the runner's business and are
-not kept.
-Packaging the same pipeline twice gives the same bytes, so that its digest names its content.
+not kept. Packaging the same pipeline twice gives the same bytes, so that its digest names its content.
 """
 
 from __future__ import annotations
