@@ -1,5 +1,5 @@
 """
-Places to store things, for every test: real ones, each test its own.
+Places to store things, for every test: real ones, each test its own; and what is made once for all.
 
 ``store_url`` runs a test twice, on a local folder and on S3. SeaweedFS is started once per session (per worker with
 pytest-xdist), by the first test that asks for it.
@@ -11,14 +11,40 @@ import itertools
 import os
 import uuid
 
+import filelock
 import hypothesis
 import pytest
 
-# A machine shared by many is slow at times; that is no failure.
-hypothesis.settings.register_profile("unhurried", deadline=None)
+# A machine shared by many is slow at times; that is no failure. The rest is as Hypothesis itself chose: where CI is
+# set, the same examples on every run, so that what fails there fails by the change and not by the draw, and can be
+# repeated by the line that is printed; elsewhere new ones on every run, which is how new cases are found.
+hypothesis.settings.register_profile("unhurried", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
 _NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """
+    Return a function of a name and a maker that gives the maker's folder.
+
+    The processes of pytest-xdist share it: what takes seconds to make (a trained model) one of them makes for all.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def folder(name, make):
+        target = shared / name
+        with filelock.FileLock(f"{target}.lock"):
+            if not target.exists():
+                unfinished = shared / f"{name}.unfinished"
+                make(unfinished)
+                unfinished.rename(target)
+        return target
+
+    return folder
 
 
 @pytest.fixture(scope="session")

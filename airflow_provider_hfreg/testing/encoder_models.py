@@ -87,11 +87,7 @@ def table_answerer(folder: Path, *, aggregations: Sequence[str] = (), seed: int 
 
     :param aggregations: what it may do with the cells, ``NONE`` first; without any it has no such head.
     """
-    vocabulary = word_piece_tokenizer().get_vocab()
-    pieces = [*sorted(vocabulary, key=vocabulary.__getitem__), "[EMPTY]"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
-    tokenizer = transformers.TapasTokenizer(str(folder / "vocab.txt"), model_max_length=POSITIONS)
+    tokenizer = tapas_tokenizer(folder, word_piece_tokenizer())
     aggregating = {
         "num_aggregation_labels": len(aggregations),
         "aggregation_labels": dict(enumerate(aggregations)),
@@ -99,13 +95,26 @@ def table_answerer(folder: Path, *, aggregations: Sequence[str] = (), seed: int 
     }
     settings = transformers.TapasConfig(
         **_BERT,
-        vocab_size=len(pieces),
+        vocab_size=len(tokenizer),
         max_position_embeddings=POSITIONS,
         initializer_range=0.4,
         **(aggregating if aggregations else {}),
         **config,
     )
     return write_model(folder, transformers.AutoModelForTableQuestionAnswering, settings, tokenizer, seed, alike=True)
+
+
+def tapas_tokenizer(folder: Path, like: Any) -> Any:
+    """
+    Return Tapas' own tokenizer, which only a file in the folder makes.
+
+    :param like: a tokenizer with the pieces that it shall have.
+    """
+    vocabulary = like.get_vocab()
+    pieces = [*sorted(vocabulary, key=vocabulary.__getitem__), "[EMPTY]"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    return transformers.TapasTokenizer(str(folder / "vocab.txt"), model_max_length=POSITIONS)
 
 
 def _write(folder: Path, auto_class: Any, architecture: str, seed: int, config: Mapping[str, Any]) -> Path:

@@ -138,21 +138,24 @@ def text_to_text_model(folder: Path, *, architecture: str = "t5", seed: int = 0,
     )
 
 
-def word_piece_tokenizer(*, pairs: bool = True) -> Any:
+def word_piece_tokenizer(*, pairs: bool = True, corpus: Sequence[str] = CORPUS, whole_words: bool = False) -> Any:
     """
-    Return an uncased WordPiece tokenizer as BERT has it, of the letters of :data:`CORPUS` and half of its words.
+    Return an uncased WordPiece tokenizer as BERT has it, of the letters of a corpus and half of its words.
 
     The vocabulary is put together here: the library's trainer numbers it differently in every process.
 
     :param pairs: give ``token_type_ids``; DistilBERT takes none.
+    :param whole_words: of all its words instead, so that each is one token.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors  # noqa: PLC0415
 
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
-    words = sorted({word for text in CORPUS for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))})
+    words = sorted({word for text in corpus for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))})
     letters = sorted(set("".join(words)))
-    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *words[::2]])
+    pieces = dict.fromkeys(
+        [*special, *letters, *(f"##{letter}" for letter in letters), *words[:: 1 if whole_words else 2]]
+    )
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106  a token, no password
     backend.normalizer, backend.pre_tokenizer, backend.decoder = normalizer, splitter, decoders.WordPiece()
@@ -166,12 +169,12 @@ def word_piece_tokenizer(*, pairs: bool = True) -> Any:
     )
 
 
-def unigram_tokenizer() -> Any:
-    """Return a Unigram tokenizer with ``…</s>`` around a text, as T5 has it."""
+def unigram_tokenizer(corpus: Sequence[str] = CORPUS) -> Any:
+    """Return a Unigram tokenizer of a corpus' words with ``…</s>`` around a text, as T5 has it."""
     from tokenizers import processors  # noqa: PLC0415 - as transformers
 
     special = ("<pad>", "</s>", "<unk>")
-    backend = _unigram([(token, 0.0) for token in special] + _scored_pieces(), unknown=2)
+    backend = _unigram([(token, 0.0) for token in special] + _scored_pieces(corpus), unknown=2)
     backend.post_processor = processors.TemplateProcessing(
         single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
     )
@@ -186,7 +189,7 @@ def unigram_tokenizer() -> Any:
 def _mbart_tokenizer(folder: Path) -> Any:
     """Return mBART's own class, which only a folder makes under every family."""
     special = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
-    _unigram(special + _scored_pieces(), unknown=3).save(str(folder / "tokenizer.json"))
+    _unigram(special + _scored_pieces(CORPUS), unknown=3).save(str(folder / "tokenizer.json"))
     config = {"tokenizer_class": "MBartTokenizer", "model_max_length": POSITIONS}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     return transformers.AutoTokenizer.from_pretrained(folder)
@@ -203,16 +206,16 @@ def _unigram(pieces: list[tuple[str, float]], *, unknown: int) -> Any:
     return backend
 
 
-def _scored_pieces() -> list[tuple[str, float]]:
-    """Return the letters of :data:`CORPUS`, which all texts of them can be cut into, and its words, which go before."""
-    words = sorted({f"▁{word}" for text in CORPUS for word in text.split()})
+def _scored_pieces(corpus: Sequence[str]) -> list[tuple[str, float]]:
+    """Return the letters of a corpus, which all texts of them can be cut into, and its words, which go before."""
+    words = sorted({f"▁{word}" for text in corpus for word in text.split()})
     letters = sorted(set("".join(words)) - set(words))
     return [(word, -1.0 - place / 1000) for place, word in enumerate(words)] + [(letter, -10.0) for letter in letters]
 
 
-def byte_level_tokenizer(family: str) -> Any:
+def byte_level_tokenizer(family: str, corpus: Sequence[str] = CORPUS) -> Any:
     """
-    Return a byte-level BPE tokenizer trained on :data:`CORPUS`.
+    Return a byte-level BPE tokenizer trained on a corpus.
 
     :param family: ``roberta`` (``<s> … </s>``, pad and mask), ``llama`` (``<s> …``) or ``gpt2`` (nothing around).
     """
@@ -227,7 +230,7 @@ def byte_level_tokenizer(family: str) -> Any:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.train_from_iterator(
-        CORPUS,
+        corpus,
         trainers.BpeTrainer(
             vocab_size=400,
             special_tokens=list(dict.fromkeys(special.values())),
@@ -264,16 +267,20 @@ def write_model(folder: Path, auto_class: Any, config: Any, tokenizer: Any, seed
         torch.manual_seed(seed)
         network = auto_class.from_config(config)
     if alike:
-        _redraw(network, seed)
+        redraw(network, seed)
     network.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     return folder
 
 
-def _redraw(network: Any, seed: int) -> None:
-    """Draw every matrix by its name: the families draw in different orders."""
+def redraw(network: Any, seed: int, spread: float = 0.4) -> None:
+    """
+    Draw every matrix by its name: the families draw in different orders.
+
+    :param spread: standard deviation.
+    """
     for name, weight in network.named_parameters():
         if weight.requires_grad and weight.dim() > 1:
             generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
-            weight.data.copy_(torch.randn(weight.shape, generator=generator) * 0.4)
+            weight.data.copy_(torch.randn(weight.shape, generator=generator) * spread)
