@@ -22,7 +22,7 @@ test test-all: export TOKENIZERS_PARALLELISM = false
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint constraints clean
+.PHONY: help demo test test-older test-all lint constraints clean
 
 help:  ## List these targets
 	@echo 'make <target>, one of:'
@@ -37,9 +37,16 @@ demo: $(INSTALLED)  ## Run the sentiment DAG from download to report, all in .de
 test: $(INSTALLED)  ## Run the tests, except the slow ones (ARGS="-k word" for some)
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)
 
+# The matrix of all tasks, and where the families differ: what is written and read back, and what pipelines keep.
+CORE := tests/matrix tests/inference tests/registry/test_generating_tasks.py
+OLDER := VENV=$(VENV)-transformers4 CONSTRAINTS=constraints/transformers4.txt
+
+test-older:  ## Run the core of the tests under transformers 4.57
+	$(MAKE) test $(OLDER) ARGS='$(CORE) $(ARGS)'
+
 test-all: $(INSTALLED)  ## Run all tests, under transformers 5 and 4.57
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
-	$(MAKE) test VENV=$(VENV)-transformers4 CONSTRAINTS=constraints/transformers4.txt
+	$(MAKE) test $(OLDER)
 
 lint: $(INSTALLED)  ## Check style, types and who imports whom
 	$(BIN)/ruff check .
