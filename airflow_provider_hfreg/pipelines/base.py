@@ -33,6 +33,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from airflow_provider_hfreg.pipelines.ragged import Ragged
+from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.rows import RowError
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
@@ -86,6 +87,7 @@ class TaskContext:
     :param transformers_version: of the family that the version was logged under, which decides how token ids become
         text; None where it is not known.
     :param positions: tokens that the network can read; None where it has no table of positions.
+    :param output_format: of the output columns that hold lists of objects.
     """
 
     tokenizer: Any
@@ -94,6 +96,7 @@ class TaskContext:
     generation: Mapping[str, Any] = field(default_factory=dict)
     transformers_version: str | None = None
     positions: int | None = None
+    output_format: OutputFormat = OutputFormat.JSON
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ class Results:
     Output columns of the rows that worked.
 
     :param row: int64 [results], ascending positions in the window.
-    :param columns: name → Arrow array [results], the signature's output columns in its order.
+    :param columns: name → Arrow array [results], the signature's output columns in its order; of JSON text or of
+        :meth:`PipelineTask.structs`, as the context's ``output_format`` says.
     :param errors: rows whose outputs could not be read.
     """
 
@@ -216,6 +220,19 @@ class PipelineTask(ABC):
 
         :raises UnsupportedPipelineError: an option that cannot be held, named in the message.
         """
+
+    def structs(
+        self,
+        parameters: Mapping[str, Any],  # noqa: ARG002  most tasks give no lists of objects
+        generation: Mapping[str, Any],  # noqa: ARG002  as above
+    ) -> Mapping[str, pa.DataType]:
+        """
+        Return the Arrow types of the output columns that hold JSON text, for whoever wants them as structs.
+
+        They must follow from the arguments, which have their meaning of :class:`TaskContext`: a run of no rows, and one
+        that is only planned, have columns too.
+        """
+        return {}
 
     @abstractmethod
     def parameters_of(

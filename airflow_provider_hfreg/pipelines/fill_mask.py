@@ -3,8 +3,9 @@
 
 A row gives ``outputs``, the JSON list of its mask's best tokens, best first: ``score``, ``token``, ``token_str`` and
 ``sequence``, the text with the token in its place; a text of several masks gives a list of such lists, each mask for
-itself, the other masks left as they are. ``top_k`` says how many (5 unless given), ``targets`` which tokens alone come
-into question. One row is no special case.
+itself, the other masks left as they are. As structs, where a column has one type, a row always gives such a list of
+lists. ``top_k`` says how many (5 unless given), ``targets`` which tokens alone come into question. One row is no
+special case.
 
 A text without a mask is that row's error. A text longer than the model reads is cut at its end, as the pipeline does
 with ``tokenizer_kwargs={"truncation": True}`` (without it the pipeline fails on such a text).
@@ -34,10 +35,12 @@ from airflow_provider_hfreg.pipelines.base import (
 )
 from airflow_provider_hfreg.pipelines.decoding import decode, decoding_of
 from airflow_provider_hfreg.pipelines.generation import with_defaults
-from airflow_provider_hfreg.pipelines.json_columns import json_lists, json_numbers, json_objects, json_values
+from airflow_provider_hfreg.pipelines.json_columns import json_lists
+from airflow_provider_hfreg.pipelines.objects import object_lists
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 from airflow_provider_hfreg.pipelines.scores import not_a_number
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
+from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.rows import RowError
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
@@ -45,6 +48,9 @@ log = logging.getLogger(__name__)
 
 _INPUTS = (FeatureSpec("inputs", DataType.STRING),)
 _OUTPUTS = (FeatureSpec("outputs", DataType.STRING),)
+_OF_MASK = pa.list_(
+    pa.struct([("score", pa.float64()), ("token", pa.int64()), ("token_str", pa.string()), ("sequence", pa.string())])
+)
 _PARAMS = (ParamSpec("top_k", DataType.INT64), ParamSpec("targets", DataType.STRING, shape=(-1,)))
 _TOP_K = 5
 
@@ -64,6 +70,14 @@ class FillMask(PipelineTask):
         if top_k is not None and top_k < 0:
             raise UnknownParameterError(f"top_k is {top_k}; it must be a number of tokens, 0 or more.")
         return ModelSignature(_INPUTS, _OUTPUTS, with_defaults(_PARAMS, parameters))
+
+    def structs(
+        self,
+        parameters: Mapping[str, Any],  # noqa: ARG002  the type is the same for all
+        generation: Mapping[str, Any],  # noqa: ARG002  as above
+    ) -> Mapping[str, pa.DataType]:
+        """Return the type of the lists of lists: a column has one type, whether its rows have one mask or many."""
+        return {"outputs": pa.list_(_OF_MASK)}
 
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
@@ -101,13 +115,6 @@ class FillMask(PipelineTask):
     ) -> Results:
         """Return each row's tokens; a row without a mask, or whose scores are no numbers, is an error."""
         score, token = outputs.ragged["score"], outputs.ragged["token"]
-        objects = _objects(outputs, context)
-        masks, best = score.values.shape
-        of_mask = json_lists(objects, np.arange(masks + 1, dtype=np.int32) * np.int32(best))
-        nested = json_lists(of_mask, score.offsets.astype(np.int32))
-        first = np.minimum(score.offsets[:-1], max(masks - 1, 0))
-        single = of_mask.take(pa.array(first, pa.int64())) if masks else nested
-        texts = pc.if_else(pa.array(score.lengths == 1), single, nested)
         bad = np.isin(np.arange(len(score)), token.sequence[np.isnan(score.values).any(axis=-1)])
         without = score.lengths == 0
         good = ~(bad | without)
@@ -115,7 +122,7 @@ class FillMask(PipelineTask):
         missing = tuple(RowError(row, "no_mask", message, "inputs") for row in outputs.row[without].tolist())
         return Results(
             outputs.row[good],
-            {"outputs": texts.filter(pa.array(good))},
+            {"outputs": _lists(outputs, context).filter(pa.array(good))},
             (*missing, *not_a_number(outputs.row[bad].tolist())),
         )
 
@@ -155,19 +162,31 @@ def _first_token(tokenizer: Any, target: str) -> int | None:
     return int(ids[0])
 
 
-def _objects(outputs: Outputs, context: TaskContext) -> pa.StringArray:
-    """Return the JSON object of each token of each mask, mask by mask."""
-    score, token = outputs.ragged["score"], outputs.ragged["token"].values.ravel()
+def _lists(outputs: Outputs, context: TaskContext) -> pa.Array:
+    """Return each row's lists, one for each mask; as JSON text, the list of a single mask stands alone."""
+    score = outputs.ragged["score"]
+    masks, best = score.values.shape
+    each, of_row = np.arange(masks + 1, dtype=np.int32) * np.int32(best), score.offsets.astype(np.int32)
+    of_mask = object_lists(_OF_MASK, _values(outputs, context), each, context.output_format)
+    if context.output_format is OutputFormat.STRUCT:
+        return pa.ListArray.from_arrays(pa.array(of_row), of_mask)
+    nested = json_lists(of_mask, of_row)
+    first = np.minimum(score.offsets[:-1], max(masks - 1, 0))
+    single = of_mask.take(pa.array(first, pa.int64())) if masks else nested
+    return pc.if_else(pa.array(score.lengths == 1), single, nested)
+
+
+def _values(outputs: Outputs, context: TaskContext) -> dict[str, pa.Array]:
+    """Return what is known of each token of each mask, mask by mask."""
+    score, token = outputs.ragged["score"].values.ravel(), outputs.ragged["token"].values.ravel()
     distinct, places = np.unique(token, return_inverse=True)
     alone = _decoded(Ragged.of(np.ones(len(distinct), np.int64), distinct), context, skip_special_tokens=False)
-    return json_objects(
-        {
-            "score": json_numbers(score.values.ravel().astype(np.float64)),
-            "token": json_numbers(token),
-            "token_str": json_values(alone).take(pa.array(places, pa.int64())),
-            "sequence": json_values(_filled(outputs, context)),
-        }
-    )
+    return {
+        "score": pa.array(score.astype(np.float64)),
+        "token": pa.array(token, pa.int64()),
+        "token_str": pa.DictionaryArray.from_arrays(pa.array(places, pa.int64()), pa.array(alone, pa.string())),
+        "sequence": pa.array(_filled(outputs, context), pa.string()),
+    }
 
 
 def _filled(outputs: Outputs, context: TaskContext) -> list[str]:

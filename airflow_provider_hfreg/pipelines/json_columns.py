@@ -1,9 +1,9 @@
 """
-Lists of objects as JSON text, made column by column: what tasks give where a row has many results.
+Arrow values as JSON text, made column by column: what tasks give where a row has many results.
 
 The text is the one ``json.dumps(results, ensure_ascii=False)`` gives for each row's list of objects: key order kept,
-``", "`` and ``": "`` between, non-ASCII as it is, numbers as Python writes them. Arrow writes the numbers and joins the
-objects and the lists: no object per row is built.
+``", "`` and ``": "`` between, non-ASCII as it is, numbers as Python writes them. Arrow writes the numbers, quotes the
+texts and joins the objects and the lists: no object per row is built.
 """
 
 from __future__ import annotations
@@ -16,6 +16,41 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+_ESCAPED = r'[\x00-\x1f"\\]'
+"""What JSON text cannot hold as it stands."""
+
+
+def json_array(values: pa.Array) -> pa.StringArray:
+    """
+    Return the JSON text of each value.
+
+    >>> kind = pa.list_(pa.struct([("label", pa.string()), ("at", pa.int64())]))
+    >>> json_array(pa.array([[{"label": "größer", "at": None}], [], None], kind)).to_pylist()
+    ['[{"label": "größer", "at": null}]', '[]', 'null']
+
+    :param values: texts, numbers or truth values, also as dictionaries; structs and lists of such.
+    """
+    kind = values.type
+    if values.null_count:
+        valid = values.is_valid()
+        return pc.replace_with_mask(pa.repeat("null", len(values)), valid, json_array(values.filter(valid)))
+    if pa.types.is_dictionary(kind):
+        return json_values(values.dictionary.to_pylist()).take(values.indices)
+    if pa.types.is_struct(kind):
+        parts = zip(kind, values.flatten(), strict=True)
+        return json_objects({field.name: json_array(part) for field, part in parts})
+    if pa.types.is_list(kind):
+        return json_lists(json_array(values.values), values.offsets.to_numpy())
+    if pa.types.is_string(kind):
+        return _json_strings(values)
+    return json_numbers(values.to_numpy(zero_copy_only=False))
+
+
+def _json_strings(texts: pa.StringArray) -> pa.StringArray:
+    quoted = pc.binary_join_element_wise('"', texts, '"', "")
+    odd = pc.match_substring_regex(texts, _ESCAPED)
+    return pc.replace_with_mask(quoted, odd, json_values(texts.filter(odd).to_pylist()))
 
 
 def json_text(value: Any) -> str:
@@ -45,7 +80,7 @@ def json_numbers(numbers: npt.NDArray[Any]) -> pa.StringArray:
     >>> json_numbers(np.array([0.5, 1e-05, 1.0])).to_pylist()
     ['0.5', '1e-05', '1.0']
 
-    :param numbers: integers or float64.
+    :param numbers: integers, truth values or floats.
     """
     if not np.issubdtype(numbers.dtype, np.floating):
         return pa.array(numbers).cast(pa.string())

@@ -37,10 +37,11 @@ from airflow_provider_hfreg.pipelines.base import (
     TokenFact,
 )
 from airflow_provider_hfreg.pipelines.generation import with_defaults
-from airflow_provider_hfreg.pipelines.json_columns import json_lists, json_numbers, json_objects, json_values
+from airflow_provider_hfreg.pipelines.objects import object_lists
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 from airflow_provider_hfreg.pipelines.scores import not_a_number
 from airflow_provider_hfreg.pipelines.spans import BestSpans, SpanLogits, best_spans
+from airflow_provider_hfreg.signatures.arrow import arrow_schema
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
 from airflow_provider_hfreg.signatures.rows import RowError
 from airflow_provider_hfreg.signatures.signature import ModelSignature
@@ -53,6 +54,7 @@ _BEST = (
     FeatureSpec("answer", DataType.STRING),
 )
 _LIST = (FeatureSpec("outputs", DataType.STRING),)
+_OBJECTS = pa.list_(pa.struct(list(arrow_schema(_BEST))))
 _TOP_K = ParamSpec("top_k", DataType.INT64)
 _PARAMS = (
     ParamSpec("doc_stride", DataType.INT64),
@@ -89,6 +91,14 @@ class QuestionAnswering(PipelineTask):
         if _setting(parameters, "top_k") == 1:
             return ModelSignature(_INPUTS, _BEST, with_defaults(_PARAMS, parameters))
         return ModelSignature(_INPUTS, _LIST, with_defaults((_TOP_K, *_PARAMS), parameters))
+
+    def structs(
+        self,
+        parameters: Mapping[str, Any],
+        generation: Mapping[str, Any],  # noqa: ARG002  other tasks generate
+    ) -> Mapping[str, pa.DataType]:
+        """Return the type of the lists, which only their condition has."""
+        return {} if _setting(parameters, "top_k") == 1 else {"outputs": _OBJECTS}
 
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
@@ -132,7 +142,10 @@ class QuestionAnswering(PipelineTask):
             found = found.with_none(outputs.row, none)
         row = np.setdiff1d(outputs.row, bad)
         found = found.best(top_k).of_rows(row)
-        return _columns(found, row, not_a_number(bad.tolist()), as_lists=top_k > 1)
+        errors = not_a_number(bad.tolist())
+        if top_k > 1:
+            return Results(row, {"outputs": _lists(found, row, context)}, errors)
+        return Results(found.row, found.columns(), (*errors, *_without(found, row)))
 
 
 def _setting(parameters: Mapping[str, Any], name: str) -> Any:
@@ -273,6 +286,15 @@ class _Answers:
     def of_rows(self, row: IntArray) -> _Answers:
         return self.take(np.flatnonzero(np.isin(self.row, row)))
 
+    def columns(self) -> dict[str, pa.Array]:
+        """Return what is told of an answer, whether a row has one or a list of them."""
+        return {
+            "score": pa.array(self.score, pa.float64()),
+            "start": pa.array(self.start, pa.int64()),
+            "end": pa.array(self.end, pa.int64()),
+            "answer": self.text,
+        }
+
 
 def _merged(row: IntArray, start: IntArray, end: IntArray, score: Any, contexts: list[str]) -> _Answers:
     """Return the answers of each row, those that read alike (whatever their case) as one, at the first one's place."""
@@ -287,28 +309,15 @@ def _merged(row: IntArray, start: IntArray, end: IntArray, score: Any, contexts:
     return _Answers(row[found], total[which[found]], start[found], end[found], text)
 
 
-def _columns(found: _Answers, row: IntArray, errors: tuple[RowError, ...], *, as_lists: bool) -> Results:
-    if as_lists:
-        objects = json_objects(
-            {
-                "score": json_numbers(found.score),
-                "start": json_numbers(found.start),
-                "end": json_numbers(found.end),
-                "answer": json_values(found.text.to_pylist()),
-            }
-        )
-        offsets = np.append(np.searchsorted(found.row, row), len(found.row)).astype(np.int32)
-        return Results(row, {"outputs": json_lists(objects, offsets)}, errors)
-    without = tuple(
-        RowError(failed, "no_answer", _NO_ANSWER, "context") for failed in np.setdiff1d(row, found.row).tolist()
-    )
-    columns = {
-        "score": pa.array(found.score, pa.float64()),
-        "start": pa.array(found.start, pa.int64()),
-        "end": pa.array(found.end, pa.int64()),
-        "answer": found.text,
-    }
-    return Results(found.row, columns, (*errors, *without))
+def _lists(found: _Answers, row: IntArray, context: TaskContext) -> pa.Array:
+    offsets = np.append(np.searchsorted(found.row, row), len(found.row)).astype(np.int32)
+    return object_lists(_OBJECTS, found.columns(), offsets, context.output_format)
+
+
+def _without(found: _Answers, row: IntArray) -> tuple[RowError, ...]:
+    """Return an error for each row without an answer."""
+    missing = np.setdiff1d(row, found.row).tolist()
+    return tuple(RowError(failed, "no_answer", _NO_ANSWER, "context") for failed in missing)
 
 
 _NO_ANSWER = "expected a text that holds an answer, found no word in it"

@@ -31,6 +31,10 @@ class Summarization(PipelineTask):
         """Return the signature; one text and several have the same column."""
         return text_to_text.signature(self.name, ("documents", "summary_text"), parameters)
 
+    def structs(self, parameters: Mapping[str, Any], generation: Mapping[str, Any]) -> Mapping[str, pa.DataType]:
+        """Return the type of the lists, which a row with several texts has."""
+        return text_to_text.structs("summary_text", parameters, generation)
+
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
     ) -> dict[str, Any]:

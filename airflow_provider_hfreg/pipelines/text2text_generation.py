@@ -32,6 +32,10 @@ class Text2TextGeneration(PipelineTask):
         """Return the signature; one text and several have the same column."""
         return text_to_text.signature(self.name, ("inputs", "generated_text"), parameters)
 
+    def structs(self, parameters: Mapping[str, Any], generation: Mapping[str, Any]) -> Mapping[str, pa.DataType]:
+        """Return the type of the lists, which a row with several texts has."""
+        return text_to_text.structs("generated_text", parameters, generation)
+
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
     ) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from airflow_provider_hfreg.pipelines.base import (
     TaskContext,
 )
 from airflow_provider_hfreg.pipelines.generation import with_defaults
-from airflow_provider_hfreg.pipelines.json_columns import json_lists, json_numbers, json_objects, json_values
+from airflow_provider_hfreg.pipelines.objects import object_lists
 from airflow_provider_hfreg.pipelines.scores import Scores, label_names, not_a_number, softmax
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
 from airflow_provider_hfreg.signatures.signature import ModelSignature
@@ -40,6 +40,7 @@ from airflow_provider_hfreg.signatures.signature import ModelSignature
 _INPUTS = (FeatureSpec("text", DataType.STRING), FeatureSpec("text_pair", DataType.STRING))
 _BEST = (FeatureSpec("label", DataType.STRING), FeatureSpec("score", DataType.DOUBLE))
 _LIST = (FeatureSpec("outputs", DataType.STRING),)
+_OBJECTS = pa.list_(pa.struct([("label", pa.string()), ("score", pa.float64())]))
 _TOP_K = ParamSpec("top_k", DataType.INT64)
 _PARAMS = (ParamSpec("function_to_apply", DataType.STRING), ParamSpec("max_length", DataType.INT64))
 
@@ -65,6 +66,14 @@ class TextClassification(PipelineTask):
         if parameters.get("top_k") is None:
             return ModelSignature(_INPUTS, _BEST, with_defaults(_PARAMS, parameters))
         return ModelSignature(_INPUTS, _LIST, with_defaults((_TOP_K, *_PARAMS), parameters))
+
+    def structs(
+        self,
+        parameters: Mapping[str, Any],
+        generation: Mapping[str, Any],  # noqa: ARG002  other tasks generate
+    ) -> Mapping[str, pa.DataType]:
+        """Return the type of the lists, which only their condition has."""
+        return {} if parameters.get("top_k") is None else {"outputs": _OBJECTS}
 
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
@@ -100,7 +109,7 @@ class TextClassification(PipelineTask):
         scores = scores[good]
         labels = label_names(context.config, scores.shape[1])
         top_k = context.parameters.get("top_k")
-        columns = _best(scores, labels) if top_k is None else {"outputs": _lists(scores, labels, top_k)}
+        columns = _best(scores, labels) if top_k is None else {"outputs": _lists(scores, labels, context)}
         return Results(outputs.row[good], columns, not_a_number(outputs.row[~good].tolist()))
 
 
@@ -151,13 +160,12 @@ def _best(scores: Scores, labels: list[Any]) -> dict[str, pa.Array]:
     }
 
 
-def _lists(scores: Scores, labels: list[Any], top_k: int) -> pa.StringArray:
-    order = np.argsort(-scores, axis=-1, kind="stable")[:, :top_k]
+def _lists(scores: Scores, labels: list[Any], context: TaskContext) -> pa.Array:
+    order = np.argsort(-scores, axis=-1, kind="stable")[:, : context.parameters["top_k"]]
     rows, length = order.shape
-    objects = json_objects(
-        {
-            "label": json_values(labels).take(pa.array(order.ravel(), pa.int64())),
-            "score": json_numbers(np.take_along_axis(scores, order, axis=-1).ravel().astype(np.float64)),
-        }
-    )
-    return json_lists(objects, np.arange(rows + 1, dtype=np.int32) * np.int32(length))
+    # Some configurations have numbers for labels, which JSON text keeps; a struct has one type for all.
+    names = pa.array(labels if len(set(map(type, labels))) == 1 else map(str, labels))
+    label = pa.DictionaryArray.from_arrays(pa.array(order.ravel(), pa.int64()), names)
+    score = pa.array(np.take_along_axis(scores, order, axis=-1).ravel().astype(np.float64))
+    offsets = np.arange(rows + 1, dtype=np.int32) * np.int32(length)
+    return object_lists(_OBJECTS, {"label": label, "score": score}, offsets, context.output_format)

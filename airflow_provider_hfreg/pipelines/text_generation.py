@@ -37,12 +37,13 @@ from airflow_provider_hfreg.pipelines.generation import (
     run_params,
     with_defaults,
 )
-from airflow_provider_hfreg.pipelines.json_columns import json_lists, json_objects, json_values
+from airflow_provider_hfreg.pipelines.objects import object_lists
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
 _INPUTS = (FeatureSpec("inputs", DataType.STRING),)
 _OUTPUTS = (FeatureSpec("outputs", DataType.STRING),)
+_OBJECTS = pa.list_(pa.struct([("generated_text", pa.string())]))
 _PARAMS = (
     ParamSpec("return_full_text", DataType.BOOL),
     ParamSpec("prefix", DataType.STRING),
@@ -73,6 +74,14 @@ class TextGeneration(PipelineTask):
         if handling not in (None, "hole"):
             raise UnsupportedPipelineError(f"handle_long_generation is {handling!r}; the pipeline knows only 'hole'.")
         return ModelSignature(_INPUTS, _OUTPUTS, run_params(parameters) + with_defaults(_PARAMS, parameters))
+
+    def structs(
+        self,
+        parameters: Mapping[str, Any],  # noqa: ARG002  the type is the same for all
+        generation: Mapping[str, Any],  # noqa: ARG002  as above
+    ) -> Mapping[str, pa.DataType]:
+        """Return the type of the lists, which one text has, too."""
+        return {"outputs": _OBJECTS}
 
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
@@ -114,9 +123,10 @@ class TextGeneration(PipelineTask):
         if context.parameters.get("return_full_text") is not False:
             prompts = rows.column("inputs").take(pa.array(outputs.row[of_sequence], pa.int64())).to_pylist()
             texts = [prompt + text for prompt, text in zip(prompts, texts, strict=True)]
-        objects = json_objects({"generated_text": json_values(texts)})
         offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
-        return Results(outputs.row, {"outputs": json_lists(objects, offsets)})
+        values = {"generated_text": pa.array(texts, pa.string())}
+        lists = object_lists(_OBJECTS, values, offsets, context.output_format)
+        return Results(outputs.row, {"outputs": lists})
 
 
 def _prefix(context: TaskContext) -> str:

@@ -8,7 +8,8 @@ pipelines of transformers 4.57, the last to have them, whatever family runs it:
   that the pipeline was built with (a run's own go before both);
 - spaces before punctuation stay unless ``clean_up_tokenization_spaces`` is given;
 - ``stop_sequence`` ends a text at its first token, in place of the model's own end;
-- a row with one text gives it as it is, a row with several (``num_return_sequences``) the JSON list of them.
+- a row with one text gives it as it is, a row with several (``num_return_sequences``) the JSON list of them, or the
+  list itself where structs are asked for.
 
 A text is cut at its end where ``truncation`` says so, to what the tokenizer allows; without a word, only where the
 network's table of positions ends, on which the pipeline fails. ``truncation=False`` keeps that failure, as the row's
@@ -25,6 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_provider_hfreg.errors import UnsupportedPipelineError
 from airflow_provider_hfreg.pipelines.arguments import plain_arguments, refuse_tensors
 from airflow_provider_hfreg.pipelines.base import Outputs, Results, Sequences, TaskContext
 from airflow_provider_hfreg.pipelines.decoding import Decoding, decode
@@ -34,8 +36,9 @@ from airflow_provider_hfreg.pipelines.generation import (
     run_params,
     with_defaults,
 )
-from airflow_provider_hfreg.pipelines.json_columns import json_lists, json_objects, json_values
+from airflow_provider_hfreg.pipelines.objects import object_lists
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
+from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
 HEADS = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel", "ForTextToText")
@@ -72,6 +75,20 @@ def signature(
     refuse_more_than_text(parameters, task)
     inputs, outputs = (FeatureSpec(name, DataType.STRING) for name in columns)
     return ModelSignature((inputs,), (outputs,), run_params(parameters) + with_defaults((*_PARAMS, *more), parameters))
+
+
+def structs(column: str, parameters: Mapping[str, Any], generation: Mapping[str, Any]) -> Mapping[str, pa.DataType]:
+    """
+    Return the type of the lists of texts, where a row has several; see :meth:`PipelineTask.structs`.
+
+    >>> structs("summary_text", {"num_return_sequences": 2}, {})
+    {'summary_text': ListType(list<item: struct<summary_text: string>>)}
+    >>> structs("summary_text", {"num_return_sequences": 1}, {"num_return_sequences": 2})
+    {}
+    """
+    name = "num_return_sequences"
+    texts_each = next((said[name] for said in (parameters, generation) if said.get(name) is not None), 1)
+    return {column: _objects(column)} if texts_each > 1 else {}
 
 
 def arguments_of(
@@ -119,14 +136,32 @@ def sequences(
 
 
 def results(outputs: Outputs, context: TaskContext, column: str) -> Results:
-    """Return the texts of each row; see the module."""
+    """
+    Return the texts of each row; see the module.
+
+    :raises UnsupportedPipelineError: structs are asked for, and the model gives several texts of its own accord.
+    """
     counts = np.array([len(texts) for texts in outputs.generated], dtype=np.int32)
     generated = [ids for texts in outputs.generated for ids in texts]
-    texts = decode(context.tokenizer, generated, context.parameters, _DECODING)
-    if (counts == 1).all():
-        return Results(outputs.row, {column: pa.array(texts, pa.string())})
+    texts = pa.array(decode(context.tokenizer, generated, context.parameters, _DECODING), pa.string())
+    declared = structs(column, context.parameters, context.generation)
+    if not declared and (counts == 1).all():
+        return Results(outputs.row, {column: texts})
+    if not declared and context.output_format is OutputFormat.STRUCT:
+        raise UnsupportedPipelineError(_SEVERAL)
     offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
-    return Results(outputs.row, {column: json_lists(json_objects({column: json_values(texts)}), offsets)})
+    lists = object_lists(_objects(column), {column: texts}, offsets, context.output_format)
+    return Results(outputs.row, {column: lists})
+
+
+_SEVERAL = (
+    "The model's own generation_config.json asks for several texts a row, and neither the version nor the run says so: "
+    "a column of structs needs to be known before the model is. Give num_return_sequences in the run's parameters."
+)
+
+
+def _objects(column: str) -> pa.ListType:
+    return pa.list_(pa.struct([(column, pa.string())]))
 
 
 def _encoding(context: TaskContext) -> dict[str, Any]:

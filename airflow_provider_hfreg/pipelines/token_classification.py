@@ -42,7 +42,7 @@ from airflow_provider_hfreg.pipelines.entities import (
     words_as_spans,
 )
 from airflow_provider_hfreg.pipelines.generation import with_defaults
-from airflow_provider_hfreg.pipelines.json_columns import json_lists, json_numbers, json_objects, json_values
+from airflow_provider_hfreg.pipelines.objects import object_lists
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 from airflow_provider_hfreg.pipelines.scores import Scores, label_names, not_a_number, softmax
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
@@ -50,6 +50,13 @@ from airflow_provider_hfreg.signatures.signature import ModelSignature
 
 _INPUTS = (FeatureSpec("inputs", DataType.STRING),)
 _OUTPUTS = (FeatureSpec("outputs", DataType.STRING),)
+_PLACE = [("start", pa.int64()), ("end", pa.int64())]
+_TOKENS = pa.list_(
+    pa.struct([("entity", pa.string()), ("score", pa.float64()), ("index", pa.int64()), ("word", pa.string()), *_PLACE])
+)
+_ENTITIES = pa.list_(
+    pa.struct([("entity_group", pa.string()), ("score", pa.float64()), ("word", pa.string()), *_PLACE])
+)
 _PARAMS = (
     ParamSpec("aggregation_strategy", DataType.STRING),
     ParamSpec("ignore_labels", DataType.STRING, shape=(-1,)),
@@ -73,6 +80,14 @@ class TokenClassification(PipelineTask):
         """Return the signature, which is the same for every strategy."""
         _strategy(parameters)
         return ModelSignature(_INPUTS, _OUTPUTS, with_defaults(_PARAMS, parameters))
+
+    def structs(
+        self,
+        parameters: Mapping[str, Any],
+        generation: Mapping[str, Any],  # noqa: ARG002  other tasks generate
+    ) -> Mapping[str, pa.DataType]:
+        """Return the type of the tokens or of the entities."""
+        return {"outputs": _objects(_strategy(parameters))}
 
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
@@ -112,11 +127,12 @@ class TokenClassification(PipelineTask):
         found = _spans(tokens, strategy, labels)
         shown = ~np.isin(tokens.row[found.first], bad) & np.array([name not in ignored for name in names])[found.label]
         found = _merged(found.take(shown), tokens, outputs.row)
-        objects = _objects(found, tokens, names, strategy)
         row = np.setdiff1d(outputs.row, bad)
         counts = np.bincount(np.searchsorted(row, tokens.row[found.first]), minlength=len(row))
         offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
-        return Results(row, {"outputs": json_lists(objects, offsets)}, not_a_number(bad.tolist()))
+        values = _values(found, tokens, names, strategy)
+        lists = object_lists(_objects(strategy), values, offsets, context.output_format)
+        return Results(row, {"outputs": lists}, not_a_number(bad.tolist()))
 
 
 def _strategy(parameters: Mapping[str, Any]) -> str:
@@ -264,24 +280,25 @@ def _merged(found: Spans, tokens: _Tokens, row_of_sequence: IntArray) -> Spans:
     return found.take(kept[np.argsort(row[kept], kind="stable")])
 
 
-def _objects(found: Spans, tokens: _Tokens, names: list[str], strategy: str) -> pa.StringArray:
-    label = json_values(names).take(pa.array(found.label, pa.int64()))
-    score = json_numbers(found.score.astype(np.float64))
-    word = json_values(_words(found, tokens, strategy))
-    place = {
+def _objects(strategy: str) -> pa.ListType:
+    return _TOKENS if strategy == "none" else _ENTITIES
+
+
+def _values(found: Spans, tokens: _Tokens, names: list[str], strategy: str) -> dict[str, pa.Array]:
+    """Return what is known of each token or entity."""
+    label = pa.DictionaryArray.from_arrays(pa.array(found.label, pa.int64()), pa.array(names, pa.string()))
+    return {
+        "entity" if strategy == "none" else "entity_group": label,
+        "score": pa.array(found.score.astype(np.float64)),
+        "index": pa.array(tokens.index[found.first]),
+        "word": pa.array(_words(found, tokens, strategy), pa.string()),
         "start": _characters(tokens.characters, found.first, 0),
         "end": _characters(tokens.characters, found.last, 1),
     }
-    if strategy != "none":
-        return json_objects({"entity_group": label, "score": score, "word": word, **place})
-    index = json_numbers(tokens.index[found.first])
-    return json_objects({"entity": label, "score": score, "index": index, "word": word, **place})
 
 
-def _characters(characters: IntArray | None, token: IntArray, edge: int) -> pa.StringArray:
-    if characters is None:
-        return pa.array(["null"] * len(token), pa.string())
-    return json_numbers(characters[token, edge])
+def _characters(characters: IntArray | None, token: IntArray, edge: int) -> pa.Array:
+    return pa.nulls(len(token), pa.int64()) if characters is None else pa.array(characters[token, edge])
 
 
 def _words(found: Spans, tokens: _Tokens, strategy: str) -> list[str]:

@@ -58,6 +58,10 @@ class Translation(PipelineTask):
         """Return the signature; one text and several have the same column."""
         return text_to_text.signature(self.name, ("inputs", "translation_text"), parameters, _LANGUAGES)
 
+    def structs(self, parameters: Mapping[str, Any], generation: Mapping[str, Any]) -> Mapping[str, pa.DataType]:
+        """Return the type of the lists, which a row with several texts has."""
+        return text_to_text.structs("translation_text", parameters, generation)
+
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
     ) -> dict[str, Any]:
