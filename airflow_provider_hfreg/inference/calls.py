@@ -30,6 +30,7 @@ from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.sampling import stream_seed
 from airflow_provider_hfreg.pipelines.base import IntArray
 from airflow_provider_hfreg.pipelines.passthrough import columns_of, inputs_of, one_each
+from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.rows import RowError
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
@@ -65,6 +66,7 @@ class CallEngine:
         window: pa.RecordBatch,
         params: Mapping[str, Any] | None = None,
         *,
+        output_format: OutputFormat = OutputFormat.JSON,  # noqa: ARG002  the engines have one face
         seed: int = 0,
         first_row: int | IntArray = 0,
         cancelled: Callable[[], bool] = lambda: False,
@@ -72,6 +74,7 @@ class CallEngine:
         """
         Run one window; see :meth:`~airflow_provider_hfreg.inference.engine.Engine.run`.
 
+        :param output_format: makes no difference: whoever asks for structs of such a function was refused before.
         :raises RunCancelledError: ``cancelled`` said so.
         :raises DeviceMemoryError: one row alone does not fit.
         :raises InferenceError: the device is lost.

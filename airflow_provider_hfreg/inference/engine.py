@@ -28,6 +28,7 @@ from airflow_provider_hfreg.inference.tokenization import Encoded, encode
 from airflow_provider_hfreg.inference.work import Work, plan_work
 from airflow_provider_hfreg.pipelines.base import Forward, IntArray, PipelineTask, Sequences
 from airflow_provider_hfreg.signatures.features import FeatureSpec
+from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.rows import RowError
 
 # Padded tokens of a batch. On a CPU a batch that fits the caches is the fastest; generation reads all weights for each
@@ -41,7 +42,7 @@ class WindowResult:
     What a window of rows gave; every row is in ``row`` or in ``errors``, never in both.
 
     :param row: int64 [ok], ascending positions in the window.
-    :param outputs: the signature's output columns [ok].
+    :param outputs: the signature's output columns [ok], lists of objects in the format that was asked for.
     :param errors: the other rows, by ascending position in the window.
     :param sequences: model inputs that were run, equal ones once.
     :param tokens: of those; ``padded_tokens`` counts the padding, too.
@@ -82,6 +83,7 @@ class Engine:
         window: pa.RecordBatch,
         params: Mapping[str, Any] | None = None,
         *,
+        output_format: OutputFormat = OutputFormat.JSON,
         seed: int = 0,
         first_row: int | IntArray = 0,
         cancelled: Callable[[], bool] = lambda: False,
@@ -91,6 +93,7 @@ class Engine:
 
         :param window: the signature's input columns; required ones hold no null.
         :param params: of this run, over the version's own.
+        :param output_format: of the output columns that hold lists of objects.
         :param seed: of the run: the same seed gives the same rows the same texts, in whatever windows.
         :param first_row: position of the window's first row in the run's whole input, or of each of its rows where
             some between them are missing.
@@ -101,7 +104,8 @@ class Engine:
         """
         rows = np.arange(window.num_rows) + first_row if isinstance(first_row, int) else first_row
         task = self.loaded.task
-        context = replace(self.loaded.context, parameters={**self.loaded.context.parameters, **(params or {})})
+        parameters = {**self.loaded.context.parameters, **(params or {})}
+        context = replace(self.loaded.context, parameters=parameters, output_format=output_format)
         features = _same_columns(task, self.loaded.context.parameters, context.parameters)
         sequences = task.preprocess(window, context)
         settled = replace(context, parameters={**context.parameters, **sequences.settings})

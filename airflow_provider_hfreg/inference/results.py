@@ -1,5 +1,5 @@
 """
-Arrow columns to a pandas frame: nullable dtypes, the caller's index, lists as objects.
+Arrow columns to a pandas frame: nullable dtypes, the caller's index, lists as objects, structs as Arrow has them.
 
 pandas' own conversion would make int64 with a null to float and a text column to ``object``; a frame of no rows has the
 same columns and types as one of many.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from airflow_provider_hfreg.signatures.arrow import arrow_type
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
@@ -36,7 +37,8 @@ def to_frame(
     """
     Return the output columns as a frame.
 
-    :param outputs: one column per output of the signature.
+    :param outputs: one column per output of the signature; one of another type than its feature's keeps that type, as a
+        ``pandas.ArrowDtype``.
     :param index: the caller's, of as many rows.
     :param truncated_rows: kept in ``frame.attrs["truncated_rows"]``, so that a cut text is never silent.
     """
@@ -51,5 +53,7 @@ def to_frame(
 def _series(column: pa.Array | pa.ChunkedArray, feature: FeatureSpec, index: Any) -> pd.Series[Any]:
     import pandas as pd
 
+    if column.type != arrow_type(feature):
+        return pd.Series(pd.arrays.ArrowExtensionArray(column), index=index)
     dtype = "object" if feature.shape is not None else _DTYPES[feature.dtype]
     return pd.Series(column.to_pylist(), index=index, dtype=dtype)

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import InvalidOptionError, RowsFailedError
-from airflow_provider_hfreg.signatures.arrow import arrow_schema
 from airflow_provider_hfreg.signatures.frames import from_frame
+from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.params import check_params
 from airflow_provider_hfreg.signatures.rows import RowError
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_provider_hfreg.registry.residency import Resident
     from airflow_provider_hfreg.registry.version import ModelVersion
     from airflow_provider_hfreg.signatures.rows import Window
-    from airflow_provider_hfreg.signatures.signature import ModelSignature
     from airflow_provider_hfreg.versions.manifest import ModelFunction
 
 _WINDOW_ROWS = 4096
@@ -54,6 +53,7 @@ def run_frame(
     function: ModelFunction,
     params: Mapping[str, Any] | None,
     on_row_error: str,
+    output_format: str,
     seed: int | None,
     resident: Callable[[], Resident],
 ) -> Any:
@@ -68,9 +68,12 @@ def run_frame(
         raise InvalidOptionError(f"on_row_error is {on_row_error!r}; write 'raise' or 'null'.")
     signature = function.signature
     checked = check_params(params, signature.params, version.reference)
+    columns = version.output_schema(output_format, function_name=function.target_method, params=params)
     window = from_frame(frame, signature.inputs, optional=version.optional_inputs(function.target_method))
     chosen_seed = secrets.randbits(32) if seed is None else seed
-    result = _run_window(resident(), window, checked, signature, chosen_seed)
+    result = _run_window(
+        resident(), window, checked, output_format=OutputFormat(output_format), columns=columns, seed=chosen_seed
+    )
     good = to_frame(result.outputs, signature, frame.index[result.row], truncated_rows=result.truncated_rows)
     if result.errors and on_row_error == "raise":
         raise _rows_failed(version, result, len(frame), good)
@@ -88,7 +91,13 @@ def run_frame(
 
 
 def _run_window(
-    resident: Resident, window: Window, params: Mapping[str, Any], signature: ModelSignature, seed: int
+    resident: Resident,
+    window: Window,
+    params: Mapping[str, Any],
+    *,
+    output_format: OutputFormat,
+    columns: pa.Schema,
+    seed: int,
 ) -> FrameResult:
     """Run the good rows a few thousand at a time, so that memory is bounded by that and the outputs."""
     rows, outputs, errors, truncated_rows = [], [], list(window.errors), 0
@@ -97,13 +106,13 @@ def _run_window(
         with resident.lock:  # per window, so that two callers take turns
             # By positions in the frame: a row's drawn text must not change when a row before it is bad.
             batch = window.batch.slice(start, _WINDOW_ROWS)
-            result = resident.engine.run(batch, params, seed=seed, first_row=positions)
+            result = resident.engine.run(batch, params, output_format=output_format, seed=seed, first_row=positions)
         rows.append(positions[result.row])
         outputs.append(result.outputs)
         errors.extend(replace(error, row=int(positions[error.row])) for error in result.errors)
         truncated_rows += result.truncated_rows
     row = np.concatenate(rows) if rows else np.array([], dtype=np.int64)
-    table = pa.Table.from_batches(outputs, schema=arrow_schema(signature.outputs))
+    table = pa.Table.from_batches(outputs, schema=columns)
     return FrameResult(row, table, tuple(sorted(errors, key=lambda error: error.row)), truncated_rows)
 
 

@@ -13,8 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
 from airflow_provider_hfreg.pipelines.catalog import find_column_task
+from airflow_provider_hfreg.pipelines.objects import with_structs
 from airflow_provider_hfreg.registry.request import check_metrics, check_tag_changes, make_annotations
+from airflow_provider_hfreg.signatures.arrow import arrow_schema
+from airflow_provider_hfreg.signatures.output_format import OUTPUT_FORMATS, OutputFormat
+from airflow_provider_hfreg.signatures.params import check_params
 from airflow_provider_hfreg.versions.intake import transfer_progress
 from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST, Layout
 from airflow_provider_hfreg.versions.refs import State
@@ -22,6 +27,8 @@ from airflow_provider_hfreg.versions.swap import edit, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pyarrow as pa
 
     from airflow_provider_hfreg.inference.calls import AnyEngine
     from airflow_provider_hfreg.pipelines.spec import PipelineSpec
@@ -100,6 +107,37 @@ class ModelVersion:
             {"name": function.name, "target_method": function.target_method, "signature": function.signature}
             for function in self.manifest.functions
         ]
+
+    def output_schema(
+        self,
+        output_format: str = "json",
+        *,
+        function_name: str = "__call__",
+        params: Mapping[str, Any] | None = None,
+    ) -> pa.Schema:
+        """
+        Return the exact columns that a run gives; they follow from the manifest, nothing is loaded.
+
+        :param output_format: as for :meth:`run`, and so the others.
+        :param params: they may decide a type: with ``num_return_sequences`` above 1 a text becomes a list of texts.
+        :raises InvalidOptionError: no such format.
+        :raises UnsupportedPipelineError: structs of a function whose signature was given.
+        """
+        if output_format not in OUTPUT_FORMATS:
+            known = " or ".join(map(repr, OUTPUT_FORMATS))
+            raise InvalidOptionError(f"output_format is {output_format!r:.80}; write {known}.")
+        function = self.manifest.function(function_name)
+        columns = arrow_schema(function.signature.outputs)
+        if output_format == OutputFormat.JSON.value:
+            return columns
+        given = check_params(params, function.signature.params, self.reference)
+        task = find_column_task(self.task, function.target_method)
+        if task is None:
+            raise UnsupportedPipelineError(
+                f"The signature of {function.target_method!r} in {self.reference} was given when it was logged, and "
+                "does not say what its texts hold, so it gives no structs. Run it with output_format='json'."
+            )
+        return with_structs(columns, task.structs({**self.spec.parameters, **given}, self.spec.generation))
 
     def to_reference(self) -> dict[str, Any]:
         """
@@ -232,6 +270,7 @@ class ModelVersion:
         function_name: str = "__call__",
         params: Mapping[str, Any] | None = None,
         on_row_error: str = "raise",
+        output_format: str = "json",
         seed: int | None = None,
         device: str | None = None,
         trust_remote_code: bool = False,
@@ -244,11 +283,15 @@ class ModelVersion:
         :param function_name: as :meth:`show_functions` shows it, or the method's name.
         :param params: parameters of this run, over those that the pipeline was built with.
         :param on_row_error: ``raise`` after all rows ran, or ``null``: the failed rows' outputs are null.
+        :param output_format: ``json``: columns that hold lists of objects hold them as JSON text, as the signature
+            says. ``struct``: as Arrow values, ``list<struct<…>>`` in a column of ``pandas.ArrowDtype``;
+            :meth:`output_schema` tells their types. The other columns are the same in both.
         :param seed: of sampling; None draws one. It is in the result's ``attrs["hfreg"]``.
         :returns: a ``pandas.DataFrame`` with the signature's output columns.
         :raises RowsFailedError: some rows failed; it carries the others' results.
         :raises ColumnMissingError: the frame lacks a column.
         :raises UnknownParameterError: a parameter that the signature does not have.
+        :raises InvalidOptionError: an option that there is not.
         """
         from airflow_provider_hfreg.registry.residency import get_resident  # noqa: PLC0415 - loads torch
         from airflow_provider_hfreg.registry.running import run_frame  # noqa: PLC0415 - loads pandas
@@ -260,6 +303,7 @@ class ModelVersion:
             function=function,
             params=params,
             on_row_error=on_row_error,
+            output_format=output_format,
             seed=seed,
             resident=lambda: get_resident(self, function, device=device, trust_remote_code=trust_remote_code),
         )
