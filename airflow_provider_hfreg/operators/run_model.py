@@ -64,6 +64,8 @@ class RunHFModelOperator(BaseOperator):
     :param output_prefix: put before the names of the model's output columns. (templated)
     :param model_params: the model's run-time parameters, such as ``{"max_new_tokens": 50}``. (templated)
     :param function_name: which of the version's functions. (templated)
+    :param output_format: ``json`` or ``struct``: what stands in a column that holds lists of objects, their JSON text
+        or Parquet's own lists of structs. (templated)
     :param on_row_error: ``quarantine`` or ``fail``. (templated)
     :param max_row_errors: a number of rows (``100``) or a share (``0.01``) above which the run fails. (templated)
     :param if_output_exists: for a folder that holds other tasks' results: ``error``, ``replace`` or ``append``. What
@@ -87,6 +89,7 @@ class RunHFModelOperator(BaseOperator):
         "output_prefix",
         "model_params",
         "function_name",
+        "output_format",
         "on_row_error",
         "max_row_errors",
         "if_output_exists",
@@ -114,6 +117,7 @@ class RunHFModelOperator(BaseOperator):
         output_prefix: str | None = None,
         model_params: Mapping[str, Any] | str | None = None,
         function_name: str = "__call__",
+        output_format: str = "json",
         on_row_error: str = "quarantine",
         max_row_errors: float | str | None = None,
         if_output_exists: str = "error",
@@ -135,6 +139,7 @@ class RunHFModelOperator(BaseOperator):
         self.output_prefix = output_prefix
         self.model_params = model_params
         self.function_name = function_name
+        self.output_format = output_format
         self.on_row_error = on_row_error
         self.max_row_errors = max_row_errors
         self.if_output_exists = if_output_exists
@@ -192,6 +197,7 @@ class RunHFModelOperator(BaseOperator):
             "output_prefix": read_text("output_prefix", self.output_prefix),
             "params": params,
             "function_name": function_name,
+            "output_format": read_text("output_format", self.output_format),
             "on_row_error": read_text("on_row_error", self.on_row_error),
             "max_row_errors": read_number("max_row_errors", self.max_row_errors),
             "if_output_exists": read_text("if_output_exists", self.if_output_exists),

@@ -48,11 +48,14 @@ def plan_columns(
     optional: frozenset[str],
     scans: Mapping[str, FileScan],
     reader: TableReader,
+    *,
+    outputs: pa.Schema | None = None,
 ) -> RunColumns:
     """
     Return the columns of a run.
 
     :param scans: a file's location → its scan, in the input's order.
+    :param outputs: the model's columns; None: as the signature says.
     :raises ColumnMissingError: the table lacks a column that is needed or asked for.
     :raises ColumnTypeError: a column of a type that cannot be read as the signature's.
     :raises InputFormatError: two files disagree.
@@ -69,7 +72,7 @@ def plan_columns(
         types |= features  # a text format has no types of its own: the signature's hold
     read = pa.schema([(name, settled(types[name])) for name in wanted])
     _check_types(read, signature, binding, optional)
-    output = _output_schema(request, read, passthrough, signature)
+    output = _output_schema(request, read, passthrough, outputs or arrow_schema(signature.outputs))
     as_text = frozenset(passthrough) - features.keys()
     return RunColumns(ReadSchema(read, as_text), passthrough, binding, signature.inputs, optional, output)
 
@@ -131,16 +134,12 @@ def _check_types(
     to_window(empty, signature.inputs, optional=optional, names=binding)
 
 
-def _output_schema(
-    request: BatchRequest, read: pa.Schema, passthrough: Sequence[str], signature: ModelSignature
-) -> pa.Schema:
-    outputs = [
-        pa.field(f"{request.output_prefix}{column.name}", column.type) for column in arrow_schema(signature.outputs)
-    ]
-    clashes = sorted({column.name for column in outputs} & set(passthrough))
+def _output_schema(request: BatchRequest, read: pa.Schema, passthrough: Sequence[str], outputs: pa.Schema) -> pa.Schema:
+    prefixed = [column.with_name(f"{request.output_prefix}{column.name}") for column in outputs]
+    clashes = sorted({column.name for column in prefixed} & set(passthrough))
     if clashes:
         raise InvalidRunOptionError(
             f"The output would have two columns {clashes[0]!r}: one of the input, one of the model. Give output_prefix "
             "(such as 'predicted_'), or list in passthrough the input columns to keep."
         )
-    return pa.schema([*(read.field(name) for name in passthrough), *outputs])
+    return pa.schema([*(read.field(name) for name in passthrough), *prefixed])

@@ -28,6 +28,7 @@ from airflow_provider_hfreg.runs.plan import PlannedFile, RunDocument
 from airflow_provider_hfreg.runs.report import RowCounts, check_conserved
 from airflow_provider_hfreg.runs.tables import READERS
 from airflow_provider_hfreg.runs.tables.windows import BrokenRow, TableWindow, rewindow
+from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.rows import RowError, to_window
 from airflow_provider_hfreg.storage.base import ObjectStore
 
@@ -101,6 +102,7 @@ def run_window(
     result = engine.run(
         good.batch,
         document.request.params,
+        output_format=OutputFormat(document.request.output_format),
         seed=document.seed,
         first_row=window.row[good.row],
         cancelled=cancelled,

@@ -52,6 +52,9 @@ def plan_run(
         version.optional_inputs(request.function_name),
         {inputs.location(file.key): scan for file, scan in zip(files, scans, strict=True)},
         reader,
+        outputs=version.output_schema(
+            request.output_format, function_name=request.function_name, params=request.params
+        ),
     )
     return RunDocument(
         batch_run_id=batch_run_id,

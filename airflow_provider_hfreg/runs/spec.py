@@ -22,6 +22,7 @@ from typing import Any
 
 from airflow_provider_hfreg.errors import InvalidRunOptionError
 from airflow_provider_hfreg.runs.inputs import InputFile, TableFormat
+from airflow_provider_hfreg.signatures.output_format import OUTPUT_FORMATS
 
 ON_ROW_ERROR = ("quarantine", "fail")
 IF_OUTPUT_EXISTS = ("error", "replace", "append")
@@ -42,6 +43,8 @@ class BatchRequest:
     :param output_prefix: put before the names of the model's output columns.
     :param params: run-time parameters of the version's function.
     :param function_name: the version's function.
+    :param output_format: what stands in an output column of lists of objects: ``json`` (its text, as the signature
+        says) or ``struct`` (Arrow values).
     :param on_row_error: ``quarantine`` (the other rows go on) or ``fail`` (the first bad row fails the run).
     :param max_row_errors: how many rows may be quarantined, or which share of them (a float below 1); None: any.
     :param if_output_exists: for an output folder that holds other results: ``error``, ``replace``, ``append``.
@@ -58,6 +61,7 @@ class BatchRequest:
     output_prefix: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     function_name: str = "__call__"
+    output_format: str = "json"
     on_row_error: str = "quarantine"
     max_row_errors: int | float | None = None
     if_output_exists: str = "error"
@@ -110,6 +114,8 @@ def check_request(request: BatchRequest) -> BatchRequest:
     _require(request, "passthrough", _is_names(request.passthrough), "None or a list of different column names")
     _require(request, "output_prefix", isinstance(request.output_prefix, str), "a text")
     _require(request, "params", _is_json_mapping(request.params), "a mapping of names to JSON values")
+    allowed = f"one of {', '.join(OUTPUT_FORMATS)}"
+    _require(request, "output_format", request.output_format in OUTPUT_FORMATS, allowed)
     _require(request, "on_row_error", request.on_row_error in ON_ROW_ERROR, f"one of {', '.join(ON_ROW_ERROR)}")
     allowed = f"one of {', '.join(IF_OUTPUT_EXISTS)}"
     _require(request, "if_output_exists", request.if_output_exists in IF_OUTPUT_EXISTS, allowed)
@@ -210,6 +216,7 @@ class Fingerprint:
             "output_prefix",
             "params",
             "function_name",
+            "output_format",
             "seed",
         )
         plain = request.to_json()

@@ -66,6 +66,18 @@ def test_fields_that_come_as_text_mean_what_they_say(run_task, logged, context):
     assert names == ["predicted_label", "predicted_score"]
 
 
+def test_lists_of_objects_are_written_as_text_or_as_structs(run_task, registry, model_folder, context):
+    lists = registry.log_folder(
+        model_folder, model_name="lists", task="text-classification", pipeline_kwargs={"top_k": 2}
+    ).to_reference()
+    texts = output_of(run_task(model=lists, output_format="").execute(context("a")))["outputs"]
+    structs = output_of(
+        run_task(model=lists, output_format=" struct ", if_output_exists="replace").execute(context("b"))
+    )
+    assert structs["outputs"].to_pylist() == [json.loads(text) for text in texts.to_pylist()]
+    assert str(structs.schema.field("outputs").type) == "list<element: struct<label: string, score: double>>"
+
+
 def test_a_finished_run_is_returned_as_it_is_and_rerun_forces(run_task, context):
     first = run_task().execute(context())
     again = run_task().execute(context())
@@ -132,6 +144,7 @@ def test_killed_in_the_middle_it_stops_between_batches_and_a_retry_goes_on(run_t
         ({"rows_per_shard": "many"}, "rows_per_shard"),
         ({"max_row_errors": "0"}, "1"),
         ({"if_output_exists": "overwrite"}, "if_output_exists"),
+        ({"output_format": "arrow"}, "output_format must be one of json, struct, not 'arrow'"),
         ({"model_params": {"no_such_parameter": "1"}}, "no_such_parameter"),
         ({"function_name": "embed"}, "embed"),
         ({"storage_conn_id": "nowhere"}, "AIRFLOW_CONN_NOWHERE"),

@@ -36,6 +36,8 @@ FILES = [InputFile("in.csv", 3, "etag")]
         ("params", {"a": object()}),
         ("params", {"a": float("nan")}),
         ("function_name", ""),
+        ("output_format", "arrow"),
+        ("output_format", None),
         ("on_row_error", "ignore"),
         ("max_row_errors", 1.5),
         ("max_row_errors", -1),
@@ -73,6 +75,7 @@ def test_a_request_survives_json():
         {"output_prefix": "p_"},
         {"params": {"top_k": 2}},
         {"function_name": "other"},
+        {"output_format": "struct"},
         {"seed": 1},
     ],
 )
