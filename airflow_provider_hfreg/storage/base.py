@@ -122,9 +122,9 @@ class ObjectStore(ABC):
         """Store ``content``, over whatever was there."""
 
     @abstractmethod
-    def put_if_absent(self, key: str, content: bytes | Path) -> None:
+    def put_if_absent(self, key: str, content: bytes | Path) -> str:
         """
-        Store ``content`` (or a local file's content) unless the key exists.
+        Store ``content`` (or a local file's content) unless the key exists, and return its etag.
 
         A repeated request that meets its own earlier success raises too: the caller tells by reading back.
 
@@ -132,9 +132,9 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def replace_if_match(self, key: str, content: bytes, etag: str) -> None:
+    def replace_if_match(self, key: str, content: bytes, etag: str) -> str:
         """
-        Store ``content`` if the object still has ``etag``.
+        Store ``content`` if the object still has ``etag``, and return its new one.
 
         :raises CompareAndSwapLostError: it has another one, or is gone; nothing was changed.
         """

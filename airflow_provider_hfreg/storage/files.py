@@ -30,11 +30,11 @@ _COPY_BYTES = 4 << 20
 
 @contextlib.contextmanager
 def temporary_file(folder: Path) -> Iterator[BinaryIO]:
-    """Yield a new file in ``folder`` to write to (its path is ``.name``); remove that name at the end."""
+    """Yield a new file in ``folder`` to write and read (its path is ``.name``); remove that name at the end."""
     make_folder(folder)
     path = folder / f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:
-        with path.open("xb") as stream:
+        with path.open("x+b") as stream:
             yield stream
     finally:
         path.unlink(missing_ok=True)

@@ -133,19 +133,19 @@ class LocalStore(ObjectStore):
             temporary.write(content)
             self._rename(temporary, key)
 
-    def put_if_absent(self, key: str, content: bytes | Path) -> None:
+    def put_if_absent(self, key: str, content: bytes | Path) -> str:
         """Write beside, link."""
         with _open_content(content) as source, self._writing(key) as temporary:
             copy_bytes(source, temporary)
-            self._link(temporary, key)
+            return self._link(temporary, key)
 
-    def replace_if_match(self, key: str, content: bytes, etag: str) -> None:
+    def replace_if_match(self, key: str, content: bytes, etag: str) -> str:
         """Write beside; under the folder's lock compare the etag and rename over."""
         if self.find_info(key) is None:  # also keeps a lost race from making folders
             raise self._swap_lost(key)
         with self._writing(key) as temporary:
             temporary.write(content)
-            self._rename(temporary, key, etag)
+            return self._rename(temporary, key, etag)
 
     def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
         """Copy beside, rename over."""
@@ -210,9 +210,10 @@ class LocalStore(ObjectStore):
         with self._translated("writing", key), temporary_file(self._path(key).parent) as temporary:
             yield temporary
 
-    def _link(self, temporary: BinaryIO, key: str) -> None:
+    def _link(self, temporary: BinaryIO, key: str) -> str:
         path = self._path(key)
         finish(temporary)
+        etag = etag_of(temporary)
         try:
             os.link(temporary.name, path)
         except FileExistsError as error:
@@ -222,15 +223,18 @@ class LocalStore(ObjectStore):
                 raise self._no_links(error) from error
             raise
         sync_folder(path.parent)
+        return etag
 
-    def _rename(self, temporary: BinaryIO, key: str, etag: str | None = None) -> None:
+    def _rename(self, temporary: BinaryIO, key: str, expected: str | None = None) -> str:
         path = self._path(key)
         finish(temporary)
+        etag = etag_of(temporary)
         with folder_lock(path.parent):
-            if etag is not None and self._find_etag(key) != etag:
+            if expected is not None and self._find_etag(key) != expected:
                 raise self._swap_lost(key)
             Path(temporary.name).rename(path)
         sync_folder(path.parent)
+        return etag
 
     def _find_etag(self, key: str) -> str | None:
         info = self.find_info(key)

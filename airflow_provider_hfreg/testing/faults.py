@@ -151,13 +151,13 @@ class FaultyStore(ObjectStore):
         """Counted by its name."""
         self._call("put", key, lambda: self.store.put(key, content))
 
-    def put_if_absent(self, key: str, content: bytes | Path) -> None:
+    def put_if_absent(self, key: str, content: bytes | Path) -> str:
         """Counted by its name."""
-        self._call("put_if_absent", key, lambda: self.store.put_if_absent(key, content))
+        return self._call("put_if_absent", key, lambda: self.store.put_if_absent(key, content))
 
-    def replace_if_match(self, key: str, content: bytes, etag: str) -> None:
+    def replace_if_match(self, key: str, content: bytes, etag: str) -> str:
         """Counted by its name."""
-        self._call("replace_if_match", key, lambda: self.store.replace_if_match(key, content, etag))
+        return self._call("replace_if_match", key, lambda: self.store.replace_if_match(key, content, etag))
 
     def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
         """Counted by its name."""

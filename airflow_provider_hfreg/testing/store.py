@@ -131,6 +131,18 @@ class StoreContract:
         store.copy("key", "key")
         assert store.get("key") == b"content"
 
+    def test_a_conditional_write_returns_the_etag_of_what_it_wrote(self, store: ObjectStore, tmp_path: Path) -> None:
+        large = tmp_path / "large"
+        large.write_bytes(_pattern(2_000_000))
+        first = store.put_if_absent("key", b"first")
+        assert store.get_with_etag("key") == (b"first", first)
+        second = store.replace_if_match("key", b"second", first)
+        assert store.get_with_etag("key") == (b"second", second)
+        etag = store.put_if_absent("of a file", large)
+        info = store.find_info("of a file")
+        assert info is not None
+        assert info.etag == etag
+
     def test_an_absent_object_is_told(self, store: ObjectStore, tmp_path: Path) -> None:
         store.put("there/is", b"another")
         reads: list[Callable[[str], object]] = [
@@ -392,7 +404,7 @@ def _increment(store: ObjectStore, key: str) -> None:
     store.replace_if_match(key, str(int(content) + 1).encode(), etag)
 
 
-def _succeeds(act: Callable[[], None], refusal: type[Exception]) -> bool:
+def _succeeds(act: Callable[[], object], refusal: type[Exception]) -> bool:
     try:
         act()
     except refusal:

@@ -21,7 +21,7 @@ class _IgnoresIfMatch(LocalStore):
 
 class _RefusesEveryIfMatch(LocalStore):
     def replace_if_match(self, key, content, etag):
-        super().replace_if_match(key, content, "another")
+        return super().replace_if_match(key, content, "another")
 
 
 def test_a_server_that_ignores_if_none_match_is_refused_by_name(tmp_path):

@@ -92,17 +92,16 @@ def check_length(content: bytes, content_range: str, start: int, length: int | N
         raise IncompleteReadError(actual_bytes=len(content), expected_bytes=expected)
 
 
-def repeat_while_busy(send: Callable[[], None]) -> None:
-    """Call ``send`` until the answer is no 409: S3's word for "another conditional write is under way, repeat"."""
-    for attempt in range(_BUSY_ATTEMPTS):
+def repeat_while_busy(send: Callable[[], str]) -> str:
+    """Return what ``send`` gave once it is no 409: S3's word for "another conditional write is under way, repeat"."""
+    for attempt in range(_BUSY_ATTEMPTS - 1):
         try:
-            send()
+            return send()
         except ClientError as error:
-            if status_of(error) != 409 or attempt == _BUSY_ATTEMPTS - 1:
+            if status_of(error) != 409:
                 raise
-        else:
-            return
         time.sleep(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**attempt))  # noqa: S311 - no secret, only jitter
+    return send()
 
 
 def _without_answer(cause: BaseException, what: str, endpoint: str) -> StorageError:

@@ -43,9 +43,9 @@ def put_parts_if_absent(
     encryption: Mapping[str, str],
     *,
     part_bytes: int | None = None,
-) -> None:
+) -> str:
     """
-    Store a file in parts, unless the key exists when the last one has arrived.
+    Store a file in parts, unless the key exists when the last one has arrived, and return its etag.
 
     :param client: raises its own errors; the store translates them.
     :param target: ``Bucket`` and ``Key``.
@@ -65,7 +65,8 @@ def put_parts_if_absent(
 
         with ThreadPoolExecutor(_THREADS) as threads:
             parts: Any = list(threads.map(send, range(1, -(-size // step) + 1)))
-        client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
+        completed = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
+        return completed["ETag"]
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to tell of
             client.abort_multipart_upload(**upload)

@@ -134,23 +134,22 @@ class S3Store(ObjectStore):
         with self._bucket.write(self.location(key)):
             self._put_object(key, content)
 
-    def put_if_absent(self, key: str, content: bytes | Path) -> None:
+    def put_if_absent(self, key: str, content: bytes | Path) -> str:
         """One PUT with If-None-Match; above 5 GiB a multipart upload with the condition on its completion."""
         with self._bucket.write(self.location(key), precondition=KeyExistsError):
             if isinstance(content, bytes):
-                self._put_object(key, content, IfNoneMatch="*")
-            elif content.stat().st_size <= _SINGLE_PUT_LIMIT_BYTES:
-                self._put_file_if_absent(key, content)
-            else:
-                target = {"Bucket": self._bucket.name, "Key": self._name(key)}
-                encryption = self._settings.encryption()
-                repeat_while_busy(lambda: put_parts_if_absent(self._bucket.client, target, content, encryption))
+                return self._put_object(key, content, IfNoneMatch="*")
+            if content.stat().st_size <= _SINGLE_PUT_LIMIT_BYTES:
+                return self._put_file_if_absent(key, content)
+            target = {"Bucket": self._bucket.name, "Key": self._name(key)}
+            encryption = self._settings.encryption()
+            return repeat_while_busy(lambda: put_parts_if_absent(self._bucket.client, target, content, encryption))
 
-    def replace_if_match(self, key: str, content: bytes, etag: str) -> None:
+    def replace_if_match(self, key: str, content: bytes, etag: str) -> str:
         """One PUT with If-Match."""
         try:
             with self._bucket.write(self.location(key), precondition=CompareAndSwapLostError):
-                self._put_object(key, content, IfMatch=etag)
+                return self._put_object(key, content, IfMatch=etag)
         except KeyNotFoundError as error:  # some servers answer 404, others 412, when the object is gone
             raise CompareAndSwapLostError(f"{self.location(key)} was deleted by another writer.") from error
 
@@ -216,19 +215,20 @@ class S3Store(ObjectStore):
         pages: Iterable[Any] = paginator.paginate(Bucket=self._bucket.name, Prefix=self._prefix + prefix, **extra)
         return pages
 
-    def _put_object(self, key: str, body: Any, **condition: str) -> None:
+    def _put_object(self, key: str, body: Any, **condition: str) -> str:
+        target: Any = {"Bucket": self._bucket.name, "Key": self._name(key)}
         extra: Any = {**condition, **self._settings.encryption()}
 
-        def send() -> None:
+        def send() -> str:
             if not isinstance(body, bytes):
                 body.seek(0)  # an earlier attempt has read it
-            self._bucket.client.put_object(Bucket=self._bucket.name, Key=self._name(key), Body=body, **extra)
+            return self._bucket.client.put_object(**target, Body=body, **extra)["ETag"]
 
-        repeat_while_busy(send)
+        return repeat_while_busy(send)
 
-    def _put_file_if_absent(self, key: str, path: Path) -> None:
+    def _put_file_if_absent(self, key: str, path: Path) -> str:
         with path.open("rb") as stream:
-            self._put_object(key, stream, IfNoneMatch="*")
+            return self._put_object(key, stream, IfNoneMatch="*")
 
     def _fetch(self, key: str, start: int, length: int | None, *, etag: str | None = None) -> tuple[bytes, str]:
         """Return bytes of an object and its etag; a body that breaks off is asked for again, whole."""
