@@ -168,6 +168,7 @@ class RunHFModelOperator(BaseOperator):
 
     def _run(self, context: Context) -> dict[str, Any]:
         from airflow_provider_hfreg.runs.batch import run_batch  # noqa: PLC0415 - a DAG's parse needs none
+        from airflow_provider_hfreg.runs.execution import InProcess  # noqa: PLC0415 - likewise
 
         hook = HFRegistryHook(require_text("hfreg_conn_id", self.hfreg_conn_id))
         version = hook.registry.resolve(read_reference("model", self.model))
@@ -179,7 +180,7 @@ class RunHFModelOperator(BaseOperator):
             registry_url=hook.url,
             s3=self._storage(hook),
             rerun=read_flag("rerun", self.rerun),
-            cancelled=lambda: self._is_cancelled,
+            execution=InProcess(cancelled=lambda: self._is_cancelled),
             log=log,
         )
         return report.to_json()

@@ -1,12 +1,12 @@
 """
-A batch run in this process, from a request to a report: begin or resume, execute the missing shards, finish.
+A batch run, from a request to a report: begin or resume, execute the missing shards, finish.
 
 What is decided is decided elsewhere, by pure functions; here the stores are asked and told, in this order:
 
 1. everything that can be refused is refused while only reading: options, inputs, columns, parameters, the output
    folder, a model too large, a store that ignores conditions;
 2. ``run.json`` is put; from now on the run exists, and a retry resumes it;
-3. shards are executed in order, each committed by its part, while the next one's rows are read already;
+3. the missing shards are executed, here or on an executor pool, each committed by its part;
 4. the run is finished, its report last.
 
 A kill anywhere leaves a state from which the same call goes on.
@@ -15,33 +15,28 @@ A kill anywhere leaves a state from which the same call goes on.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_hfreg.errors import InputChangedError
 from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.asking import Ask, prepare, refuse
-from airflow_provider_hfreg.runs.commit import Marker, committed_shards, find_marker
+from airflow_provider_hfreg.runs.commit import Marker, committed_shards
 from airflow_provider_hfreg.runs.decide import Action, Decision, decide
-from airflow_provider_hfreg.runs.execute import execute_shard, read_shard
+from airflow_provider_hfreg.runs.execution import Execution, InProcess
 from airflow_provider_hfreg.runs.parts import QuarantinedRow
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.planning import plan_run
 from airflow_provider_hfreg.runs.progress import Log, ProgressLog
-from airflow_provider_hfreg.runs.read_ahead import ReadAhead
 from airflow_provider_hfreg.runs.report import ALREADY_COMPLETED, COMPLETED, RowCounts, RunReport, check_conserved
 from airflow_provider_hfreg.runs.row_errors import RowErrorWatch, check_outcome
 from airflow_provider_hfreg.runs.spec import BatchRequest, identity_prefix
-from airflow_provider_hfreg.runs.tables.windows import TableWindow
-from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.probe import probe_conditional_writes
 
 if TYPE_CHECKING:
-    from airflow_provider_hfreg.inference.calls import AnyEngine
     from airflow_provider_hfreg.registry.version import ModelVersion
     from airflow_provider_hfreg.storage.settings import S3Settings
 
@@ -67,7 +62,7 @@ def run_batch(
     registry_url: str,
     s3: S3Settings | None = None,
     rerun: bool = False,
-    cancelled: Callable[[], bool] = lambda: False,
+    execution: Execution | None = None,
     log: Log | None = None,
     progress_interval_s: float = 10.0,
 ) -> RunReport:
@@ -82,7 +77,7 @@ def run_batch(
     :param s3: how to reach input and output on ``s3://``.
     :param rerun: do a finished run over, or abandon an unfinished one that differs. An unfinished run that does not
         differ is resumed nevertheless. With or without it, a new run replaces what this identity wrote before.
-    :param cancelled: asked between batches of rows.
+    :param execution: where the shards are executed; default: in this process.
     :param log: gets the progress, about every ``progress_interval_s``.
     :raises InvalidRunOptionError: an option that cannot be.
     :raises InputNotFoundError: no input file.
@@ -92,7 +87,7 @@ def run_batch(
     :raises OutputExistsError: the output folder holds something else.
     :raises TooManyRowErrorsError: more rows failed than may.
     :raises RowsNotConservedError: rows were lost or doubled; nothing is marked as finished.
-    :raises RunCancelledError: ``cancelled`` said so.
+    :raises RunCancelledError: the execution was asked to stop.
     :raises RunAbandonedError: another run took this one's place.
     :raises UnknownFormatError: the plan of an unfinished run cannot be read; ``rerun`` abandons it.
     """
@@ -105,13 +100,12 @@ def run_batch(
         rerun=rerun,
         log=log or logging.getLogger(__name__),
     )
-    return run_prepared(ask, cancelled=cancelled, progress_interval_s=progress_interval_s)
+    return run_prepared(ask, execution=execution, progress_interval_s=progress_interval_s)
 
 
-def run_prepared(
-    ask: Ask, *, cancelled: Callable[[], bool] = lambda: False, progress_interval_s: float = 10.0
-) -> RunReport:
+def run_prepared(ask: Ask, *, execution: Execution | None = None, progress_interval_s: float = 10.0) -> RunReport:
     """Run what :func:`~airflow_provider_hfreg.runs.asking.prepare` gave, on the stores that it holds."""
+    execution = execution or InProcess()
     began_s = time.monotonic()
     decision = _decided(ask)
     if decision.action is Action.RESUME and ask.rerun and not outputs.is_readable(ask.output, decision.batch_run_id):
@@ -121,11 +115,10 @@ def run_prepared(
     refuse(decision, ask)
     if decision.action is Action.RETURN:
         return _finished_before(decision, ask)
-    engine = functools.cache(lambda: _load_engine(ask))
-    document = _resumed(decision, ask) if decision.action is Action.RESUME else _begun(decision, ask, engine)
+    document = _resumed(decision, ask) if decision.action is Action.RESUME else _begun(decision, ask, execution)
     # Repeated when resumed: the run that began may have died before it could mark them.
     outputs.abandon(ask.output, document.replaces, successor=document.batch_run_id)
-    executed = _execute_missing(document, ask, engine, cancelled, progress_interval_s)
+    executed = _execute_missing(document, ask, execution, progress_interval_s)
     return _finish(document, ask, executed, elapsed_s=time.monotonic() - began_s)
 
 
@@ -150,21 +143,11 @@ def _finished_before(decision: Decision, ask: Ask) -> RunReport:
     return replace(report, status=ALREADY_COMPLETED)
 
 
-def _load_engine(ask: Ask) -> AnyEngine:
-    from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
-
-    engine = ask.version.engine(ask.request.function_name)
-    if ask.request.token_budget is None or not isinstance(engine, Engine):
-        return engine
-    # The resident engine is shared: this run's budget is its own.
-    return Engine(engine.loaded, token_budget=ask.request.token_budget, window_rows=engine.window_rows)
-
-
 def _resumed(decision: Decision, ask: Ask) -> RunDocument:
     return outputs.read_document(ask.output, decision.batch_run_id)
 
 
-def _begun(decision: Decision, ask: Ask, engine: Callable[[], AnyEngine]) -> RunDocument:
+def _begun(decision: Decision, ask: Ask, execution: Execution) -> RunDocument:
     document = plan_run(
         ask.request,
         ask.version,
@@ -176,8 +159,7 @@ def _begun(decision: Decision, ask: Ask, engine: Callable[[], AnyEngine]) -> Run
         files=ask.files,
         replaces=decision.replaces,
     )
-    if document.rows:
-        engine()  # a model that cannot be loaded leaves nothing behind
+    execution.check(document, ask)
     probe_conditional_writes(ask.output, layout.RUNS_FOLDER)
     ask.log.info(
         "planned: %d rows of %d files in %d shards, run %s",
@@ -189,13 +171,7 @@ def _begun(decision: Decision, ask: Ask, engine: Callable[[], AnyEngine]) -> Run
     return outputs.begin(ask.output, document, alone=ask.request.if_output_exists != "append")
 
 
-def _execute_missing(
-    document: RunDocument,
-    ask: Ask,
-    engine: Callable[[], AnyEngine],
-    cancelled: Callable[[], bool],
-    progress_interval_s: float,
-) -> Executed:
+def _execute_missing(document: RunDocument, ask: Ask, execution: Execution, progress_interval_s: float) -> Executed:
     markers = committed_shards(ask.output, document)
     resumed = len(markers)
     progress = ProgressLog(
@@ -205,49 +181,17 @@ def _execute_missing(
     watch = RowErrorWatch(ask.request, document.rows)
     watch.check((), progress.now().rows_quarantined)
 
-    def observe(counts: RowCounts, quarantined: Sequence[QuarantinedRow]) -> None:
-        progress.rows(counts)
+    def observe(shard: int, counts: RowCounts, quarantined: Sequence[QuarantinedRow]) -> None:
+        progress.rows(shard, counts)
         watch.check(quarantined, progress.now().rows_quarantined)
 
     missing = [shard.index for shard in document.shards if shard.index not in markers]
-    # Closed here, not by the garbage collector: a failed run's error keeps its frames, and the reader with them.
-    with contextlib.closing(_windows_ahead(document, missing, ask.inputs, engine)) as shards:
-        for index, windows in shards:
-            # Another worker of the same run may have been faster since the listing.
-            marker = find_marker(ask.output, document, index) or execute_shard(
-                document,
-                index,
-                windows,
-                engine=engine,
-                inputs=ask.inputs,
-                output=ask.output,
-                cancelled=cancelled,
-                observe=observe,
-            )
-            markers[index] = marker
-            progress.shard(marker.counts)
+    # Closed here, not by the garbage collector: whatever stops the run, what it holds open is let go first.
+    with contextlib.closing(execution.execute(document, missing, ask, observe)) as done:
+        for marker in done:
+            markers[marker.shard] = marker
+            progress.shard(marker.shard, marker.counts)
     return Executed(markers, resumed, progress.now().rows_per_s)
-
-
-def _windows_ahead(
-    document: RunDocument, missing: Sequence[int], inputs: ObjectStore, engine: Callable[[], AnyEngine]
-) -> Generator[tuple[int, ReadAhead[TableWindow]], None, None]:
-    """Yield each shard with its windows, the next shard's first ones being read meanwhile."""
-
-    def start(index: int) -> ReadAhead[TableWindow]:
-        window_rows = engine().window_rows if document.rows else 1
-        return ReadAhead(read_shard(document, index, inputs, window_rows=window_rows))
-
-    following = start(missing[0]) if missing else None
-    try:
-        for place, index in enumerate(missing, start=1):
-            current, following = following, start(missing[place]) if place < len(missing) else None
-            if current is not None:
-                with current:
-                    yield index, current
-    finally:
-        if following is not None:
-            following.close()
 
 
 def _total(markers: Mapping[int, Marker]) -> RowCounts:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_hfreg.inference.calls import AnyEngine
 
 Observe = Callable[[RowCounts, Sequence[QuarantinedRow]], None]
-"""Called after each window with what became of its rows; may raise to stop the run."""
+"""Told after each window what became of the shard's rows so far, and of the window's bad ones; may raise to stop."""
 
 
 def read_shard(document: RunDocument, index: int, inputs: ObjectStore, *, window_rows: int) -> Iterator[TableWindow]:
@@ -185,7 +185,7 @@ def write_shard(
                 errors = errors or files.enter_context(ParquetPart(errors_path, schema))
                 errors.add(errors_batch(outcome.quarantined, window.batch))
             counts += outcome.counts
-            observe(outcome.counts, outcome.quarantined)
+            observe(counts, outcome.quarantined)
         where = f"Shard {index} of the run {document.batch_run_id}"
         check_conserved(counts, planned_rows=document.shards[index].rows, where=where)
         errors_key = layout.errors_key(index, attempt, document.batch_run_id) if errors else None

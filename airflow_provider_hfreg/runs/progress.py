@@ -94,7 +94,8 @@ class ProgressLog:
         self._lock = threading.Lock()
         self._began_s = self._said_s = clock()
         self._shards = 0
-        self._resumed = self._computed = self._current = RowCounts()
+        self._resumed = self._computed = RowCounts()
+        self._current: dict[int, RowCounts] = {}  # by shard
 
     def resume(self, shards: int, counts: RowCounts) -> None:
         """Take what was committed before, and say it."""
@@ -105,27 +106,27 @@ class ProgressLog:
                 "resuming: %d of %d shards (%d rows) already committed", shards, self._shards_total, counts.rows_in
             )
 
-    def rows(self, counts: RowCounts) -> None:
-        """Take a window of the current shard."""
+    def rows(self, shard: int, counts: RowCounts) -> None:
+        """Take what became so far of the rows of a shard under way."""
         with self._lock:
-            self._current += counts
+            self._current[shard] = counts
         self._say_if_due()
 
-    def shard(self, counts: RowCounts) -> None:
-        """Take a committed shard, in place of its windows; ``counts`` are those of the part that stands."""
+    def shard(self, shard: int, counts: RowCounts) -> None:
+        """Take a committed shard, in place of its rows so far; ``counts`` are those of the part that stands."""
         with self._lock:
             self._shards += 1
             self._computed += counts
-            self._current = RowCounts()
+            self._current.pop(shard, None)
         self._say_if_due()
 
     def now(self) -> Progress:
         """Return the numbers of this moment."""
         with self._lock:
-            done = self._resumed + self._computed + self._current
-            computed = self._computed.rows_in + self._current.rows_in
+            computed = sum(self._current.values(), self._computed)
+            done = self._resumed + computed
             elapsed_s = self._clock() - self._began_s
-            rows_per_s = computed / elapsed_s if elapsed_s > 0 else 0.0
+            rows_per_s = computed.rows_in / elapsed_s if elapsed_s > 0 else 0.0
             left = self._rows_total - done.rows_in
             return Progress(
                 self._shards,

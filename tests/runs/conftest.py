@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.asking import prepare
 from airflow_provider_hfreg.runs.batch import run_batch
+from airflow_provider_hfreg.runs.execution import InProcess
 from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.urls import open_store
@@ -79,7 +80,7 @@ class Place:
             s3=self.s3,
             rerun=rerun,
             log=log,
-            cancelled=cancelled or (lambda: False),
+            execution=InProcess(cancelled) if cancelled else None,
         )
 
     def ask(self, *, version: Any = None, identity: str = "me", rerun: bool = False, log: Any = None, **options: Any):

@@ -31,9 +31,9 @@ def progress(clock):
 
 def test_a_line_comes_about_every_interval_and_no_more(progress, clock, caplog):
     caplog.set_level(logging.INFO)
-    for _ in range(100):
+    for rows in range(1, 101):
         clock.now_s += 1
-        progress.rows(RowCounts(1, 1))
+        progress.rows(0, RowCounts(rows, rows))
     assert len(caplog.messages) == 10
     assert caplog.messages[0] == "0 of 4 shards, 10 of 400 rows (2 %), 1.00 rows/s, 6 min 30 s left"
 
@@ -42,7 +42,7 @@ def test_resumed_rows_are_done_but_not_fast(progress, clock, caplog):
     caplog.set_level(logging.INFO)
     progress.resume(2, RowCounts(200, 190, 10))
     clock.now_s = 20
-    progress.rows(RowCounts(100, 100))
+    progress.rows(2, RowCounts(100, 100))
     assert caplog.messages == [
         "resuming: 2 of 4 shards (200 rows) already committed",
         "2 of 4 shards, 300 of 400 rows (75 %), 5.00 rows/s, 20 s left, 10 quarantined",
@@ -57,8 +57,8 @@ def test_a_fresh_run_does_not_speak_of_resuming(progress, caplog):
 
 def test_a_committed_shard_counts_once(progress, clock):
     clock.now_s = 1
-    progress.rows(RowCounts(100, 99, 1))
-    progress.shard(RowCounts(100, 99, 1))
+    progress.rows(2, RowCounts(100, 99, 1))
+    progress.shard(2, RowCounts(100, 99, 1))
     now = progress.now()
     assert (now.shards_done, now.rows_done, now.rows_quarantined, now.rows_per_s) == (1, 100, 1, 100.0)
     assert now.to_json()["eta_s"] == 3.0

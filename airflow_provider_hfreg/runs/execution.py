@@ -1,0 +1,116 @@
+"""
+How the missing shards of a run are executed: the seam between a batch run and where its work is done.
+
+:func:`~airflow_provider_hfreg.runs.batch.run_prepared` decides, plans, counts and finishes; an :class:`Execution` turns
+shards into committed parts. In this file is the one that does it here, in order, the next shard's rows being read
+meanwhile. The other one sends them to an executor pool (``workers``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Generator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from airflow_provider_hfreg.runs.commit import Marker, find_marker
+from airflow_provider_hfreg.runs.execute import execute_shard, read_shard
+from airflow_provider_hfreg.runs.read_ahead import ReadAhead
+
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.inference.calls import AnyEngine
+    from airflow_provider_hfreg.registry.version import ModelVersion
+    from airflow_provider_hfreg.runs.asking import Ask
+    from airflow_provider_hfreg.runs.parts import QuarantinedRow
+    from airflow_provider_hfreg.runs.plan import RunDocument
+    from airflow_provider_hfreg.runs.report import RowCounts
+    from airflow_provider_hfreg.runs.tables.windows import TableWindow
+
+Observe = Callable[[int, "RowCounts", Sequence["QuarantinedRow"]], None]
+"""Told of a shard what became of its rows so far, and its newly quarantined ones; may raise to stop the run."""
+
+
+class Execution(Protocol):
+    """Where the shards of a run are executed."""
+
+    def check(self, document: RunDocument, ask: Ask) -> None:
+        """Raise if the run cannot be executed; called before anything of it is written."""
+
+    def execute(
+        self, document: RunDocument, missing: Sequence[int], ask: Ask, observe: Observe
+    ) -> Generator[Marker, None, None]:
+        """
+        Execute and commit shards.
+
+        :param missing: their indices, ascending; none of them is committed yet.
+        :return: yields the marker of each one's part, in whatever order.
+        :raises HfregError: the run stops; what is committed stays.
+        """
+
+
+class InProcess:
+    """
+    Executes in this process, on the version's resident model.
+
+    :param cancelled: asked between batches of rows.
+    """
+
+    def __init__(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        self._cancelled = cancelled
+
+    def check(self, document: RunDocument, ask: Ask) -> None:
+        """Load the model: one that cannot be loaded leaves nothing behind."""
+        if document.rows:
+            load_engine(ask.version, document)
+
+    def execute(
+        self, document: RunDocument, missing: Sequence[int], ask: Ask, observe: Observe
+    ) -> Generator[Marker, None, None]:
+        """Execute one after the other, in order."""
+        engine = functools.cache(lambda: load_engine(ask.version, document))
+        # Closed here, not by the garbage collector: a failed run's error keeps its frames, and the reader with them.
+        with contextlib.closing(_windows_ahead(document, missing, ask, engine)) as shards:
+            for index, windows in shards:
+                # Another worker of the same run may have been faster since the listing.
+                yield find_marker(ask.output, document, index) or execute_shard(
+                    document,
+                    index,
+                    windows,
+                    engine=engine,
+                    inputs=ask.inputs,
+                    output=ask.output,
+                    cancelled=self._cancelled,
+                    observe=functools.partial(observe, index),
+                )
+
+
+def load_engine(version: ModelVersion, document: RunDocument) -> AnyEngine:
+    """Return the resident model of the run's version, with the run's own token budget."""
+    from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
+
+    engine = version.engine(document.request.function_name)
+    if document.request.token_budget is None or not isinstance(engine, Engine):
+        return engine
+    # The resident engine is shared: this run's budget is its own.
+    return Engine(engine.loaded, token_budget=document.request.token_budget, window_rows=engine.window_rows)
+
+
+def _windows_ahead(
+    document: RunDocument, missing: Sequence[int], ask: Ask, engine: Callable[[], AnyEngine]
+) -> Generator[tuple[int, ReadAhead[TableWindow]], None, None]:
+    """Yield each shard with its windows, the next shard's first ones being read meanwhile."""
+
+    def start(index: int) -> ReadAhead[TableWindow]:
+        window_rows = engine().window_rows if document.rows else 1
+        return ReadAhead(read_shard(document, index, ask.inputs, window_rows=window_rows))
+
+    following = start(missing[0]) if missing else None
+    try:
+        for place, index in enumerate(missing, start=1):
+            current, following = following, start(missing[place]) if place < len(missing) else None
+            if current is not None:
+                with current:
+                    yield index, current
+    finally:
+        if following is not None:
+            following.close()
