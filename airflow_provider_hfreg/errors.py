@@ -44,6 +44,13 @@ Every error of this package: one tree, one root.
     │   └── RowsFailedError                carries the good rows and the errors of the others
     ├── SettingsError                      a connection is missing, incomplete, or needs an extra that is not there
     │   └── RenderedValueError             (ValueError) what a template gave is not of the field's type
+    ├── WorkerError
+    │   ├── NoWorkerError                  retryable: none of the pool answers
+    │   ├── BrokerUnavailableError         retryable
+    │   ├── PoolMismatchError              the version cannot run on what the pool offers
+    │   ├── MessageRefusedError            unsigned, too old, of another protocol, or pointing outside
+    │   ├── ShardFailedError               retryable: a shard failed on its workers, for no reason of ours
+    │   └── ShardAbandonedError            a shard was begun several times and ended never: its workers died
     └── RunError
         ├── InvalidRunOptionError          (ValueError) an option of a batch run that cannot be
         ├── InputNotFoundError
@@ -251,6 +258,40 @@ class SettingsError(HfregError):
 
 class RenderedValueError(SettingsError, ValueError):
     """What a template gave, or a trigger form, is not of the field's type."""
+
+
+class WorkerError(HfregError):
+    """Something about executor pools and their workers."""
+
+
+class NoWorkerError(WorkerError):
+    """No worker of the pool answers."""
+
+    retryable = True
+
+
+class BrokerUnavailableError(WorkerError):
+    """The message broker does not answer."""
+
+    retryable = True
+
+
+class PoolMismatchError(WorkerError):
+    """The version cannot run on what the executor pool offers."""
+
+
+class MessageRefusedError(WorkerError):
+    """A message that a worker does not obey: unsigned, too old, of another protocol, or pointing outside."""
+
+
+class ShardFailedError(WorkerError):
+    """A shard failed on its workers with an error that is none of this package's."""
+
+    retryable = True
+
+
+class ShardAbandonedError(WorkerError):
+    """A shard was begun several times and ended never: something about it ends its workers."""
 
 
 class RunError(HfregError):

@@ -101,6 +101,11 @@ def load_pipeline_object(version: ModelVersion, *, device: str | None = None, tr
     return load_object(folder, version.spec, device=chosen, trust_remote_code=trust_remote_code)
 
 
+def resident_digests() -> list[str]:
+    """Return the content digests of the models that are loaded, the least recently used first."""
+    return [digest for digest, _, _ in list(_residents)]
+
+
 def release_residents() -> None:
     """Let all resident models go."""
     with _lock:

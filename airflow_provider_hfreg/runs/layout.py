@@ -7,6 +7,8 @@ Where the objects of a run lie below its output folder. No other file spells a k
     _SUCCESS                                                   the finished runs of this folder and their parts
     _hfreg/<batch_run_id>/run.json                             plan, fingerprint, request; written before any part
     _hfreg/<batch_run_id>/errors/00007-<attempt>.parquet       quarantined rows of that shard
+    _hfreg/<batch_run_id>/claims/00007.json                    who of an executor pool works on that shard, how far
+    _hfreg/<batch_run_id>/claims/stopped-<sender>              what this sender sent is to stop
     _hfreg/<batch_run_id>/abandoned.json                       another run took this one's place
     _hfreg/<batch_run_id>/report.json                          the run is finished
 """
@@ -69,3 +71,29 @@ def errors_folder(batch_run_id: str) -> str:
 def errors_key(shard: int, attempt: str, batch_run_id: str) -> str:
     """Return the key of the quarantined rows of one attempt at a shard."""
     return f"{errors_folder(batch_run_id)}{shard:05d}-{attempt}.parquet"
+
+
+def claims_folder(batch_run_id: str) -> str:
+    """Return the folder of the claims of a run that an executor pool works on."""
+    return f"{run_folder(batch_run_id)}claims/"
+
+
+def claim_key(shard: int, batch_run_id: str) -> str:
+    """Return the key of the claim of a shard: who works on it, and how far."""
+    return f"{claims_folder(batch_run_id)}{shard:05d}.json"
+
+
+def find_claim(key: str, batch_run_id: str) -> int | None:
+    """
+    Return the shard of a claim's key, or None for another key.
+
+    >>> find_claim(claim_key(7, "a-b"), "a-b"), find_claim("_hfreg/a-b/run.json", "a-b")
+    (7, None)
+    """
+    name = key.removeprefix(claims_folder(batch_run_id)).removesuffix(".json")
+    return int(name) if name.isdigit() else None
+
+
+def stopped_key(sender: str, batch_run_id: str) -> str:
+    """Return the key that tells workers to stop what a sender sent."""
+    return f"{claims_folder(batch_run_id)}stopped-{sender}"

@@ -1,0 +1,163 @@
+"""
+The Celery application that senders and workers share, and the two questions a worker answers while it computes.
+
+Invariants:
+
+- Its own control exchange: an Airflow deployment on the same broker neither sees these workers nor stops them. On Redis
+  it also takes a database of its own.
+- JSON alone is accepted, there is no result backend, and the only task takes one signed text.
+- Whoever is asked answers from Celery's own thread; the model runs in another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from celery import Celery
+from celery.exceptions import CeleryError
+from celery.worker.control import inspect_command
+from kombu.exceptions import OperationalError
+
+from airflow_provider_hfreg.errors import BrokerUnavailableError
+from airflow_provider_hfreg.workers.messages import ShardMessage, signed
+from airflow_provider_hfreg.workers.pools import ExecutorPool
+from airflow_provider_hfreg.workers.settings import WorkersSettings
+
+TASK = "hfreg.shard"
+_STATUS, _LOOK = "hfreg_status", "hfreg_look"
+_VISIBILITY_TIMEOUT_S = 6 * 3600  # of Redis: longer than the longest shard; see the decision on executor pools
+_SLOTS = 2  # one shard is computed while another one's rows are read
+# A client waits no minute for a broker that is gone.
+_PUBLISH_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.5, "interval_max": 1.0}
+
+
+class Worker(Protocol):
+    """What the application needs of a worker; see :mod:`.worker`."""
+
+    def handle(self, text: str) -> None:
+        """Execute what a message asks for, or refuse it."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Return what it is and does, as plain JSON values."""
+
+    def look(self) -> None:
+        """Look at once whether what it runs is to stop."""
+
+
+def make_app(settings: WorkersSettings) -> Celery:
+    """Return the application; nothing is connected yet."""
+    app = Celery("hfreg", broker=settings.broker_url)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        result_backend=None,
+        control_exchange="hfreg",
+        event_exchange="hfreg.events",
+        worker_send_task_events=False,
+        # Late acknowledgement with a prefetch of one per slot: a worker holds two messages and no more.
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        worker_concurrency=_SLOTS,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={
+            "visibility_timeout": _VISIBILITY_TIMEOUT_S,
+            "socket_connect_timeout": 5,
+            "socket_timeout": 20,
+        },
+    )
+    return app
+
+
+def serve(app: Celery, worker: Worker, pool: ExecutorPool, *, hostname: str) -> None:
+    """Run a worker in this process until it is told to stop; returns after a graceful stop."""
+    app.task(name=TASK)(worker.handle)
+    app.hfreg_worker = worker
+    # Threads: a control message is answered during a forward, which "solo" does not, and CUDA survives no fork.
+    app.Worker(
+        hostname=hostname,
+        queues=[pool.queue],
+        pool="threads",
+        concurrency=_SLOTS,
+        loglevel="INFO",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    ).start()
+
+
+def _status(state: Any, pool: str | None = None) -> Mapping[str, Any] | None:
+    worker = state.app.hfreg_worker
+    status = worker.status()
+    return status if pool in (None, status["pool"]) else {"pool": status["pool"]}
+
+
+def _look(state: Any) -> None:
+    state.app.hfreg_worker.look()
+
+
+inspect_command(name=_STATUS)(_status)
+inspect_command(name=_LOOK)(_look)
+
+
+class Broker:
+    """
+    A sender's side of the application.
+
+    :raises BrokerUnavailableError: by every method, where the broker does not answer.
+    """
+
+    def __init__(self, settings: WorkersSettings, pool: ExecutorPool) -> None:
+        self._app = make_app(settings)
+        self._keys = settings.message_keys
+        self._pool = pool
+
+    def send(self, message: ShardMessage) -> None:
+        """Put a shard into the pool's queue."""
+        with self._app.connection_for_write() as connection:
+            self._asking(
+                lambda: self._app.send_task(
+                    TASK,
+                    args=[signed(message, self._keys)],
+                    queue=self._pool.queue,
+                    connection=connection,
+                    retry=True,
+                    retry_policy=_PUBLISH_POLICY,
+                )
+            )
+
+    def statuses(self, *, timeout_s: float) -> list[Mapping[str, Any]]:
+        """
+        Return what the pool's workers say of themselves; those that answer within the time.
+
+        :param timeout_s: always waited for in full: nobody knows how many will answer.
+        """
+        arguments = {"pool": self._pool.name}
+        answers = self._asking(
+            lambda: self._app.control.broadcast(_STATUS, arguments=arguments, reply=True, timeout=timeout_s)
+        )
+        statuses = [status for answer in answers or [] for status in answer.values()]
+        return [status for status in statuses if status.get("pool") == self._pool.name and "worker" in status]
+
+    def tell_to_look(self) -> None:
+        """Tell all workers to look for what was stopped."""
+        self._asking(lambda: self._app.control.broadcast(_LOOK))
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._app.close()
+
+    def _asking(self, ask: Any) -> Any:
+        try:
+            return ask()
+        except (OperationalError, CeleryError, OSError) as error:
+            raise BrokerUnavailableError(
+                f"The message broker of the executor pool {self._pool.name!r} does not answer "
+                f"({type(error).__name__}: {error}). Check that it is running and reachable from here, and the "
+                "broker_url of the settings. No row is lost: run again when it is back."
+            ) from error

@@ -1,0 +1,159 @@
+"""
+What the sender of a run's shards does next, given what it saw: pure, so that every case is a line of a test.
+
+It sees claims (a shard's etag and, where that changed, its content) and its own clock. It says what to send, and when
+to give up. It never decides that a shard is done: a claim says so, and the part's own marker is read at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from airflow_provider_hfreg import errors
+from airflow_provider_hfreg.errors import HfregError, RowsFailedError, ShardAbandonedError, ShardFailedError
+from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState
+
+MAX_DELIVERIES = 5
+"""A shard that was begun this often, and ended never, stops the run."""
+
+_RETRY_S = 5.0  # before a shard that failed is sent again, times the delivery
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a shard; the fields are those of the message."""
+
+    shard: int
+    delivery: int
+    takes_over: str | None
+
+
+@dataclass
+class _Shard:
+    claim: Claim | None = None
+    etag: str | None = None  # of that claim
+    changed_s: float = 0.0  # when that etag was first seen
+    sent_s: float | None = None  # when the message for that claim's state was sent
+    done: bool = False
+
+
+class Follower:
+    """
+    The shards of one run on a pool.
+
+    :param shards: indices of those that are missing, ascending.
+    :param lapse_s: a running claim that stays unchanged for this long is lapsed.
+    :param resend_s: a message that nobody claimed within this time is sent again.
+    """
+
+    def __init__(self, shards: Iterable[int], *, lapse_s: float, resend_s: float) -> None:
+        self._shards = {shard: _Shard() for shard in shards}
+        self._lapse_s, self._resend_s = lapse_s, resend_s
+        self._is_first = True
+
+    @property
+    def open(self) -> int:
+        """How many shards are not done."""
+        return sum(not state.done for state in self._shards.values())
+
+    def changed(self, etags: Iterable[tuple[int, str]]) -> list[int]:
+        """Return which shards' claims are not the ones last seen: they are to be read, and :meth:`saw` told."""
+        return [
+            shard
+            for shard, etag in etags
+            if shard in self._shards and not self._shards[shard].done and self._shards[shard].etag != etag
+        ]
+
+    def saw(self, shard: int, claim: Claim, etag: str, now_s: float) -> bool:
+        """Take a claim that changed, and tell whether its shard is done by that."""
+        state = self._shards[shard]
+        # A claim of an earlier try that says "done" and whose part is missing is one more claim to take over.
+        state.done = claim.state is ClaimState.DONE and not self._is_first
+        state.claim, state.etag, state.changed_s, state.sent_s = claim, etag, now_s, None
+        return state.done
+
+    def looked(self) -> None:
+        """All claims that were there have been told: what changes from now on is new."""
+        self._is_first = False
+
+    def last_change_s(self) -> float | None:
+        """Return when a claim last changed, or None."""
+        return max((state.changed_s for state in self._shards.values() if state.claim), default=None)
+
+    def due(self, now_s: float, in_flight: int) -> list[Send]:
+        """
+        Return what to send now, the lowest shards first.
+
+        :param in_flight: how many shards may be sent and not done.
+        :raises HfregError: a shard failed for good; the error is the worker's own where it is one of ours.
+        """
+        free = in_flight - sum(self._is_in_flight(state, now_s) for state in self._shards.values())
+        sends = []
+        for shard, state in self._shards.items():
+            if state.done or self._waits(state, now_s):
+                continue
+            delivery = self._next_delivery(shard, state)
+            is_repeated = state.sent_s is not None
+            if is_repeated or free > 0:
+                free -= not is_repeated
+                state.sent_s = now_s
+                sends.append(Send(shard, delivery, state.etag))
+        return sends
+
+    def _waits(self, state: _Shard, now_s: float) -> bool:
+        """Tell whether nothing is to be sent for a shard that is not done."""
+        if state.sent_s is not None:
+            return now_s - state.sent_s < self._resend_s
+        return self._is_in_flight(state, now_s) or now_s < _not_before_s(state)
+
+    def _is_in_flight(self, state: _Shard, now_s: float) -> bool:
+        """Tell whether a shard is sent and nobody answered yet, or a worker is at it."""
+        if state.done or state.sent_s is not None:
+            return not state.done
+        is_running = state.claim is not None and state.claim.state is ClaimState.RUNNING
+        return is_running and now_s - state.changed_s < self._lapse_s
+
+    def _next_delivery(self, shard: int, state: _Shard) -> int:
+        claim = state.claim
+        if claim is None:
+            return 1
+        if claim.state is ClaimState.RETURNED:
+            return claim.delivery  # it was handed back in order
+        if claim.state is ClaimState.FAILED and claim.error is not None:
+            error = error_of(claim.error, f"Shard {shard} on {claim.worker}")
+            if not error.retryable or claim.delivery >= MAX_DELIVERIES:
+                raise error
+        elif claim.state is ClaimState.RUNNING and claim.delivery >= MAX_DELIVERIES:
+            raise ShardAbandonedError(
+                f"Shard {shard} was begun {claim.delivery} times and never ended; {claim.worker} was the last to stop "
+                "answering while it ran it. Something in it ends its workers, most likely for want of memory: read "
+                "that worker's own log, then run with smaller shards (rows_per_shard), a smaller token_budget, or on a "
+                "pool with more memory. The shards that are committed stay."
+            )
+        return claim.delivery + 1
+
+
+def _not_before_s(state: _Shard) -> float:
+    """Return the earliest time for another try of a shard that failed."""
+    if state.claim is None or state.claim.state is not ClaimState.FAILED:
+        return 0.0
+    return state.changed_s + _RETRY_S * state.claim.delivery
+
+
+def error_of(told: ClaimError, where: str) -> HfregError:
+    """
+    Return a worker's error as an exception of the same class, where that is one of ours.
+
+    >>> error_of(ClaimError("ModelTooLargeError", "No."), "Shard 0 on w")
+    ModelTooLargeError('Shard 0 on w: No.')
+    >>> error_of(ClaimError("ZeroDivisionError", "division by zero"), "Shard 0 on w").retryable
+    True
+    """
+    kind = getattr(errors, told.kind, None)
+    if isinstance(kind, type) and issubclass(kind, HfregError) and kind is not RowsFailedError:  # that one has rows
+        return kind(f"{where}: {told.message}")
+    return ShardFailedError(
+        f"{where} failed with {told.kind}: {told.message} This is no error of the provider's own: its traceback is in "
+        "the worker's log."
+    )

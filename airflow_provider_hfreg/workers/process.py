@@ -1,0 +1,142 @@
+"""
+The processes of a worker: one for each device, in a group that stops together.
+
+A process for one device runs the worker itself. For several, a parent that loads no torch starts a child for each,
+shows it that device alone, starts again what dies, and passes on what it is told (SIGTERM, SIGINT: a graceful stop).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+from celery.signals import worker_shutting_down
+
+from airflow_provider_hfreg.errors import SettingsError
+from airflow_provider_hfreg.workers.app import make_app, serve
+from airflow_provider_hfreg.workers.pools import ExecutorPool
+from airflow_provider_hfreg.workers.settings import WorkersSettings
+from airflow_provider_hfreg.workers.worker import ShardWorker
+
+log = logging.getLogger(__name__)
+
+_RESTART_S = (1.0, 60.0)  # before a child that died is started again: the shortest wait, and the longest
+_STEADY_S = 120.0  # a child that lived this long begins with the shortest wait again
+
+
+def run_worker(settings: WorkersSettings, pool: ExecutorPool, *, index: int = 0) -> None:
+    """
+    Run a worker in this process until it is told to stop.
+
+    :param index: of the process on its machine, for its name.
+    """
+    # Two pools or two processes may share a machine, and a restarted worker is another one.
+    name = f"{pool.name}-{index}-{os.getpid()}@{socket.gethostname()}"
+    worker = ShardWorker(settings, pool, name=name)
+
+    def stop(**_: object) -> None:
+        worker.stop()
+
+    worker_shutting_down.connect(stop)
+    try:
+        log.info("Worker %s of the executor pool %r, queue %s", name, pool.name, pool.queue)
+        serve(make_app(settings), worker, pool, hostname=f"hfreg-{name}")
+    finally:
+        worker_shutting_down.disconnect(stop)
+
+
+def count_devices(pool: ExecutorPool) -> int:
+    """
+    Return how many processes a machine of the pool runs: one for each GPU, else one.
+
+    Asked of a short-lived child: a parent that has initialised CUDA could not fork, and would hold memory on a GPU.
+
+    :raises SettingsError: the pool is one of GPUs, and there is none here.
+    """
+    if pool.device == "cpu":
+        return 1
+    answer = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    count = int(answer.stdout) if answer.returncode == 0 and answer.stdout.strip().isdigit() else 0
+    if not count:
+        raise SettingsError(
+            f"The executor pool {pool.name!r} has device 'cuda', and torch sees no GPU on this machine"
+            f"{': ' + answer.stderr.strip().splitlines()[-1] if answer.stderr.strip() else ''}. Check the driver with "
+            "nvidia-smi, and that torch was installed with CUDA."
+        )
+    return count
+
+
+class Children:
+    """
+    One child process for each device.
+
+    :param command: of a child; its index is appended.
+    :param is_gpu: show each child one GPU alone.
+    """
+
+    def __init__(self, command: Sequence[str], count: int, *, is_gpu: bool) -> None:
+        self._command, self._is_gpu = list(command), is_gpu
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._began_s: dict[int, float] = {}
+        self._wait_s = dict.fromkeys(range(count), _RESTART_S[0])
+        self._is_stopping = False
+
+    def run(self) -> None:
+        """Keep the children alive until this process is told to stop and the last one has ended."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stop)
+        for index in self._wait_s:
+            self._start(index)
+        while self._children:
+            self._reap()
+            time.sleep(0.2)
+
+    def _start(self, index: int) -> None:
+        shown = {"CUDA_VISIBLE_DEVICES": self._device_of(index)} if self._is_gpu else {}
+        self._began_s[index] = time.monotonic()
+        self._children[index] = subprocess.Popen(
+            [*self._command, str(index)], env=os.environ | shown, start_new_session=True
+        )
+
+    @staticmethod
+    def _device_of(index: int) -> str:
+        """Return the GPU of a child, among those that this process may see."""
+        visible = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
+        return visible[index] if visible else str(index)
+
+    def _reap(self) -> None:
+        for index, child in list(self._children.items()):
+            if child.poll() is None:
+                continue
+            if self._is_stopping:
+                del self._children[index]
+                continue
+            if time.monotonic() - self._began_s[index] > _STEADY_S:
+                self._wait_s[index] = _RESTART_S[0]
+            log.error(
+                "The worker process %d ended with %s; another one starts in %.0f s.",
+                index,
+                child.returncode,
+                self._wait_s[index],
+            )
+            time.sleep(self._wait_s[index])
+            self._wait_s[index] = min(_RESTART_S[1], 2 * self._wait_s[index])
+            if not self._is_stopping:
+                self._start(index)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        self._is_stopping = True
+        for child in self._children.values():
+            child.send_signal(number)

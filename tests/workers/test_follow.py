@@ -1,0 +1,181 @@
+"""What a sender does next, case by case, and for any history of claims: on a clock of the test's own."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_hfreg.errors import (
+    DeviceMemoryError,
+    HfregError,
+    ModelTooLargeError,
+    ShardAbandonedError,
+    ShardFailedError,
+)
+from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState
+from airflow_provider_hfreg.workers.follow import MAX_DELIVERIES, Follower, Send
+
+LAPSE_S, RESEND_S = 30.0, 60.0
+RUNNING = Claim(worker="w", sender="s", delivery=1)
+
+
+def fresh(shards):
+    return Follower(shards, lapse_s=LAPSE_S, resend_s=RESEND_S)
+
+
+def follower(*shards):
+    made = fresh(shards or (0,))
+    made.looked()
+    return made
+
+
+def claim(state=ClaimState.RUNNING, delivery=1, error=None):
+    return replace(RUNNING, state=state, delivery=delivery, error=error)
+
+
+def test_as_many_are_sent_as_may_be_in_flight_the_lowest_first():
+    following = follower(3, 5, 8)
+    assert following.due(0, 2) == [Send(3, 1, None), Send(5, 1, None)]
+    assert following.due(1, 2) == []
+    following.saw(3, claim(), "a", 2)
+    assert following.due(3, 2) == []
+    assert following.saw(3, claim(ClaimState.DONE), "b", 4)
+    assert following.due(5, 2) == [Send(8, 1, None)]
+    assert following.open == 2
+
+
+def test_a_message_that_nobody_claims_is_sent_again_and_counts_as_the_same():
+    following = follower()
+    following.due(0, 1)
+    assert following.due(RESEND_S - 1, 1) == []
+    assert following.due(RESEND_S, 1) == [Send(0, 1, None)]
+    assert following.due(RESEND_S + 1, 1) == []
+    assert following.due(2 * RESEND_S, 1) == [Send(0, 1, None)]
+
+
+def test_a_claim_that_moves_is_never_taken_over_however_long_it_takes():
+    following = follower()
+    following.due(0, 1)
+    for beat in range(1000):
+        following.saw(0, claim(), f"etag {beat}", beat * 10)
+        assert following.due(beat * 10 + 9, 1) == []
+
+
+def test_a_claim_that_stands_still_is_taken_over_by_its_etag():
+    following = follower()
+    following.due(0, 1)
+    following.saw(0, claim(), "etag", 5)
+    assert following.due(5 + LAPSE_S - 1, 1) == []
+    assert following.due(5 + LAPSE_S, 1) == [Send(0, 2, "etag")]
+
+
+def test_a_shard_that_was_handed_back_is_sent_at_once_and_not_counted():
+    following = follower()
+    following.saw(0, claim(ClaimState.RETURNED, delivery=4), "etag", 5)
+    assert following.due(5, 1) == [Send(0, 4, "etag")]
+
+
+def test_a_failure_that_may_pass_is_tried_again_after_a_while():
+    following = follower()
+    following.saw(0, claim(ClaimState.FAILED, error=ClaimError("StorageUnavailableError", "away")), "etag", 10)
+    assert following.due(10, 1) == []
+    assert following.due(60, 1) == [Send(0, 2, "etag")]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ClaimError("ModelTooLargeError", "8 GiB"), ModelTooLargeError),
+        (ClaimError("VersionNotFoundError", "deleted"), HfregError),
+    ],
+)
+def test_a_failure_that_cannot_pass_stops_the_run_with_the_workers_own_error(error, kind):
+    following = follower()
+    following.saw(0, claim(ClaimState.FAILED, error=error), "etag", 10)
+    with pytest.raises(kind, match=rf"Shard 0 on w: {error.message}"):
+        following.due(60, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("DeviceMemoryError", DeviceMemoryError),
+        ("ZeroDivisionError", ShardFailedError),
+        ("RowsFailedError", HfregError),
+    ],
+)
+def test_a_failure_that_comes_every_time_stops_the_run(kind, expected):
+    following = follower()
+    error = ClaimError(kind, "again")
+    following.saw(0, claim(ClaimState.FAILED, MAX_DELIVERIES - 1, error), "etag", 0)
+    assert following.due(1000, 1) == [Send(0, MAX_DELIVERIES, "etag")]
+    following.saw(0, claim(ClaimState.FAILED, MAX_DELIVERIES, error), "etag 2", 1001)
+    with pytest.raises(expected, match="again"):
+        following.due(2000, 1)
+
+
+def test_a_shard_that_ends_its_workers_stops_the_run_and_is_named():
+    following = follower(6)
+    following.saw(6, claim(delivery=MAX_DELIVERIES), "etag", 0)
+    assert following.due(LAPSE_S - 1, 1) == []
+    with pytest.raises(ShardAbandonedError, match=r"Shard 6 was begun 5 times and never ended; w was the last"):
+        following.due(LAPSE_S, 1)
+
+
+def test_what_an_earlier_try_left_is_gone_on_with():
+    """Its workers may still be at it; what it counted counts; and a part that vanished is computed anew."""
+    following = fresh((0, 1, 2))
+    following.saw(0, claim(delivery=2), "running", 0)
+    following.saw(1, claim(ClaimState.DONE), "part gone", 0)
+    following.looked()
+    assert following.due(0, 9) == [Send(1, 2, "part gone"), Send(2, 1, None)]
+    assert following.due(LAPSE_S, 9) == [Send(0, 3, "running")]
+
+
+def test_only_a_changed_claim_of_an_open_shard_is_read():
+    following = follower(0, 1)
+    following.saw(0, claim(), "a", 0)
+    following.saw(1, claim(ClaimState.DONE), "b", 0)
+    assert following.changed([(0, "a"), (1, "c"), (7, "d")]) == []
+    assert following.changed([(0, "a2"), (1, "c")]) == [0]
+
+
+_HISTORY = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.sampled_from(["running", "returned", "failed", "done", "nothing"]),
+        st.floats(0.1, 90),
+    ),
+    max_size=60,
+)
+
+
+@given(_HISTORY, st.integers(1, 4))
+def test_for_any_history_no_shard_is_forgotten_and_no_more_are_in_flight_than_may_be(history, in_flight):
+    following = follower(0, 1, 2, 3)
+    now, sent, done = 0.0, {}, set()
+    deliveries = dict.fromkeys(range(4), 0)
+    for number, (shard, event, pause) in enumerate(history):
+        now += pause
+        if event != "nothing" and shard in sent and shard not in done:
+            error = ClaimError("StorageUnavailableError", "away") if event == "failed" else None
+            deliveries[shard] = sent.pop(shard).delivery
+            if following.saw(shard, claim(ClaimState(event), deliveries[shard], error), f"e{number}", now):
+                done.add(shard)
+        try:
+            sends = following.due(now, in_flight)
+        except HfregError:
+            assert max(deliveries.values()) == MAX_DELIVERIES
+            return
+        assert not done & {send.shard for send in sends}
+        sent |= {send.shard: send for send in sends}
+        assert following.open == 4 - len(done)
+    # Left alone, everything that is open is sent within the longest wait, as far as there is room.
+    silent = now + RESEND_S + LAPSE_S + 5 * MAX_DELIVERIES
+    try:
+        sends = following.due(silent, 4)
+    except ShardAbandonedError:
+        assert max(deliveries.values()) == MAX_DELIVERIES
+        return
+    assert {send.shard for send in sends} == set(range(4)) - done

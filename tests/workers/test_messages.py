@@ -1,0 +1,89 @@
+"""Messages: what is signed comes back; anything else is refused, and says why."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from itsdangerous import URLSafeTimedSerializer
+
+from airflow_provider_hfreg.errors import MessageRefusedError
+from airflow_provider_hfreg.workers import messages
+from airflow_provider_hfreg.workers.messages import ShardMessage, signed, verified
+
+KEYS = ("the first key of two", "the second key of two")
+MESSAGE = ShardMessage("s3://lake/out", "0123456789-0123456789", 7, "sender", delivery=2, takes_over='"etag"')
+
+
+@given(
+    st.builds(
+        ShardMessage,
+        output=st.text(),
+        batch_run_id=st.text(),
+        shard=st.integers(),
+        sender=st.text(),
+        delivery=st.integers(),
+        takes_over=st.none() | st.text(),
+    )
+)
+def test_what_was_signed_comes_back(message):
+    assert verified(signed(message, KEYS), KEYS, max_age_s=60) == message
+
+
+def test_a_key_is_changed_without_a_stop():
+    """The new key is first taught to the workers, then signs, then the old one goes."""
+    old, new = KEYS
+    assert verified(signed(MESSAGE, [old]), [old, new], max_age_s=60) == MESSAGE
+    assert verified(signed(MESSAGE, [new, old]), [old, new], max_age_s=60) == MESSAGE
+    assert verified(signed(MESSAGE, [new, old]), [new], max_age_s=60) == MESSAGE
+    with pytest.raises(MessageRefusedError, match="not signed with one of this worker's keys"):
+        verified(signed(MESSAGE, [old]), [new], max_age_s=60)
+
+
+@pytest.mark.parametrize("text", ["", "text", None, 7, {"shard": 7}, json.dumps({"shard": 7}), "a.b.c", "\x00"])
+def test_what_is_not_signed_is_refused(text):
+    with pytest.raises(MessageRefusedError, match="not signed"):
+        verified(text, KEYS, max_age_s=60)
+
+
+@given(st.data())
+def test_a_signed_message_that_was_changed_is_refused(data):
+    text = signed(MESSAGE, KEYS)
+    place = data.draw(st.integers(0, len(text) - 1))
+    letter = data.draw(st.sampled_from("Ab9-_.").filter(lambda letter: letter != text[place]))
+    changed = text[:place] + letter + text[place + 1 :]
+    try:
+        assert verified(changed, KEYS, max_age_s=60) == MESSAGE  # the last letter of base64 has bits that say nothing
+    except MessageRefusedError:
+        return
+
+
+def test_an_old_message_is_refused_and_speaks_of_clocks(monkeypatch):
+    import time
+
+    text = signed(MESSAGE, KEYS)
+    now_s = time.time()
+    monkeypatch.setattr("time.time", lambda: now_s + 200)
+    with pytest.raises(MessageRefusedError, match=r"older than 120 s.*clocks"):
+        verified(text, KEYS, max_age_s=120)
+
+
+def test_a_message_of_another_protocol_is_refused_with_both_numbers(monkeypatch):
+    monkeypatch.setattr(messages, "PROTOCOL", 2)
+    text = signed(MESSAGE, KEYS)
+    monkeypatch.undo()
+    with pytest.raises(MessageRefusedError, match="protocol 2, and this worker speaks 1: install one version"):
+        verified(text, KEYS, max_age_s=60)
+
+
+def test_a_message_of_another_shape_is_refused():
+    serializer: URLSafeTimedSerializer = messages._serializer(KEYS[:1])
+    for plain in ({"protocol": 1, "shard": "7"}, {"protocol": 1}, [1], "text"):
+        with pytest.raises(MessageRefusedError):
+            verified(serializer.dumps(plain), KEYS, max_age_s=60)
+
+
+def test_a_message_for_another_purpose_is_refused():
+    other = URLSafeTimedSerializer(list(KEYS), salt="session").dumps({"protocol": 1})
+    with pytest.raises(MessageRefusedError, match="not signed"):
+        verified(other, KEYS, max_age_s=60)
