@@ -128,9 +128,14 @@ class WorkerProcess:
         deadline = time.monotonic() + _READY_TIMEOUT_S
         (pool,) = self.settings.pools.values()
         with contextlib.closing(Broker(self.settings, pool)) as broker:
-            while not any(f"-{self.pid}@" in status["worker"] for status in broker.statuses(timeout_s=0.5)):
+            while not self._answers(broker):
                 if not self.process.is_running or time.monotonic() > deadline:
                     raise NoWorkerError(f"The worker did not start. The end of its log:\n{self.process.log_tail()}")
+
+    def _answers(self, broker: Broker) -> bool:
+        with contextlib.suppress(BrokerUnavailableError):
+            return any(f"-{self.pid}@" in status["worker"] for status in broker.statuses(timeout_s=0.5))
+        return False
 
     @property
     def pid(self) -> int:
@@ -141,7 +146,7 @@ class WorkerProcess:
         """
         if self.process.pid is not None:
             for child in psutil.Process(self.process.pid).children(recursive=True):
-                if child.cmdline()[1:3] == ["-m", "airflow_provider_hfreg.workers"]:
+                if Path(child.exe()) == Path(sys.executable).resolve():  # Celery gives itself another command line
                     return int(child.pid)
         raise WorkerError("The worker is not running.")
 

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from celery import Celery
-from celery.exceptions import CeleryError
 from celery.worker.control import inspect_command
 from kombu.exceptions import OperationalError
 
@@ -116,6 +115,9 @@ class Broker:
         self._app = make_app(settings)
         self._keys = settings.message_keys
         self._pool = pool
+        connection = self._app.connection_for_write()
+        # A transport's client raises errors of its own, which kombu wraps in some calls and not in others.
+        self._failures = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
 
     def send(self, message: ShardMessage) -> None:
         """Put a shard into the pool's queue."""
@@ -155,7 +157,7 @@ class Broker:
     def _asking(self, ask: Any) -> Any:
         try:
             return ask()
-        except (OperationalError, CeleryError, OSError) as error:
+        except self._failures as error:
             raise BrokerUnavailableError(
                 f"The message broker of the executor pool {self._pool.name!r} does not answer "
                 f"({type(error).__name__}: {error}). Check that it is running and reachable from here, and the "

@@ -31,7 +31,7 @@ from airflow_provider_hfreg.runs.commit import Marker, find_marker
 from airflow_provider_hfreg.runs.execution import Observe
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.workers.app import Broker
-from airflow_provider_hfreg.workers.claims import Claim, read_claim
+from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim
 from airflow_provider_hfreg.workers.follow import Follower
 from airflow_provider_hfreg.workers.messages import ShardMessage
 from airflow_provider_hfreg.workers.pools import ExecutorPool, check_version
@@ -160,7 +160,8 @@ class _Following:
                 if self._follower.saw(shard, claim, etag, time.monotonic()):
                     self._done.append(shard)
                 self._tell(claim)
-                observe(shard, claim.counts, ())
+                if claim.state is not ClaimState.FAILED:  # whose rows will be read again, and whose error says more
+                    observe(shard, claim.counts, ())
         self._follower.looked()
         return len(changed)
 

@@ -270,10 +270,10 @@ class ShardWorker:
         watch = RowErrorWatch(document.request, document.rows)
 
         def observe(counts: RowCounts, quarantined: Sequence[QuarantinedRow]) -> None:
+            watch.check(quarantined, counts.rows_quarantined)
             renewal.observe(counts)
             if self._current is not None:
                 self._current.counts = counts
-            watch.check(quarantined, counts.rows_quarantined)
 
         marker = execute_shard(
             document,

@@ -1,0 +1,302 @@
+"""A run spread over real workers gives what a run in one process gives, whatever dies meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+
+import pytest
+
+from airflow_provider_hfreg.errors import (
+    BrokerUnavailableError,
+    MessageRefusedError,
+    ModelNotFoundError,
+    NoWorkerError,
+    PoolMismatchError,
+    RunCancelledError,
+    TooManyRowErrorsError,
+)
+from airflow_provider_hfreg.runs import layout
+from airflow_provider_hfreg.testing.workers import WorkerProcess
+from airflow_provider_hfreg.workers.app import TASK, Broker, make_app
+from airflow_provider_hfreg.workers.claims import ClaimState, read_claim
+from airflow_provider_hfreg.workers.client import OnPool
+from airflow_provider_hfreg.workers.pools import ExecutorPool
+from airflow_provider_hfreg.workers.settings import parse_settings
+
+SLOW = {"columns": {"inputs": "text"}, "params": {"max_new_tokens": 24}, "rows_per_shard": 40}
+"""Options of a run of the sampler whose shards take some tenths of a second each."""
+
+
+@pytest.fixture(scope="session")
+def sampler(version, tmp_path_factory):
+    """A tiny generator that draws its tokens: slow enough to be killed, and equal only if the seeds are."""
+    from airflow_provider_hfreg.registry import Registry
+    from airflow_provider_hfreg.testing.models import text_generator
+
+    folder = tmp_path_factory.mktemp("sampler")
+    kwargs = {"do_sample": True, "max_new_tokens": 4, "return_full_text": False}
+    registry = Registry(version.registry_url, cache_folder=folder / "cache")
+    model = text_generator(folder / "model")
+    return registry.log_folder(model, model_name="sampler", task="text-generation", pipeline_kwargs=kwargs)
+
+
+@pytest.fixture
+def own_worker(plain_settings, tmp_path):
+    """Start a worker that the test may end; called with a number. Its pool is its own."""
+    with contextlib.ExitStack() as started:
+        plain = plain_settings(pools={f"own-{tmp_path.name}"[:60].rstrip("-_"): {}}, lapse_s=3)
+
+        def start(number=0):
+            return started.enter_context(WorkerProcess(plain, tmp_path / f"worker-{number}"))
+
+        start.settings = parse_settings(plain)
+        yield start
+
+
+@pytest.fixture
+def slow_desk(desk, sampler, own_worker):
+    """A desk whose shards take a while, on a pool of its own without workers so far."""
+    desk.version = sampler
+    desk.settings = own_worker.settings
+    (desk.pool_name,) = own_worker.settings.pools
+    return desk
+
+
+def claims(desk):
+    """The claims that lie in the output, by shard."""
+    store = desk.output
+    found = {}
+    for info in store.list_infos(layout.RUNS_FOLDER):
+        if "/claims/" in info.key and info.key.endswith(".json"):
+            with contextlib.suppress(Exception):
+                found[int(info.key[-10:-5])] = read_claim(store, info.key)[0]
+    return found
+
+
+@contextlib.contextmanager
+def in_a_thread(act):
+    """Run ``act`` beside; its result and error are in ``.result`` and ``.error`` after the block."""
+
+    class Beside(threading.Thread):
+        result = error = None
+
+        def run(self):
+            try:
+                self.result = act()
+            except Exception as error:  # noqa: BLE001  told by the test
+                self.error = error
+
+    thread = Beside(daemon=True)
+    thread.start()
+    yield thread
+    thread.join(120)
+    assert not thread.is_alive()
+
+
+def wait_for(condition, timeout_s=60.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("where", ["desk", "s3_desk"])
+def test_a_run_on_a_pool_gives_the_rows_of_a_run_here(where, request, texts, caplog):
+    caplog.set_level(logging.INFO)
+    desk = request.getfixturevalue(where)
+    desk.put_texts([*texts(45), None, "", "größtenteils köstlich"])
+
+    report = desk.run()
+
+    assert desk.rows() == desk.run_here()
+    assert (report.rows_in, report.rows_ok, report.rows_quarantined, report.shards_total) == (48, 47, 1, 5)
+    assert claims(desk) == {}
+    told = [message for message in caplog.messages if message.startswith("[cpu-0-")]
+    assert sum(" rows ok, " in message for message in told) == 5
+    assert "5 of 5 shards, 48 of 48 rows (100 %)" in "\n".join(caplog.messages)
+
+
+def test_a_model_is_loaded_once_for_all_runs(desk, worker, texts):
+    desk.put_texts(texts(30))
+    desk.run()
+    loads = worker.log_text().count("Loaded tiny/v1")
+    desk.run(output="again")
+    assert worker.log_text().count("Loaded tiny/v1") == loads == 1
+    with contextlib.closing(Broker(worker.settings, worker.settings.pool("cpu"))) as broker:
+        (status,) = broker.statuses(timeout_s=2)
+    assert status["models"] == [desk.version.content_digest]
+
+
+def test_the_same_run_again_is_returned_without_a_worker(desk, texts, plain_settings):
+    desk.put_texts(texts(5))
+    desk.run()
+    nobody = parse_settings(plain_settings(pools={"nobody": {}}))
+    assert desk.run(execution=OnPool(nobody, nobody.pool("nobody"))).status == "already_completed"
+
+
+def test_a_worker_that_is_killed_costs_no_row(slow_desk, own_worker, texts):
+    slow_desk.put_texts(texts(400))
+    first = own_worker(1)
+    with in_a_thread(lambda: slow_desk.run(**SLOW)) as run:
+        wait_for(lambda: any(claim.state is ClaimState.RUNNING for claim in claims(slow_desk).values()))
+        first.kill()
+        own_worker(2)
+    assert run.error is None
+    assert (run.result.rows_in, run.result.rows_ok) == (400, 400)
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
+
+
+def test_a_worker_that_is_stopped_hands_its_shard_back(slow_desk, own_worker, texts):
+    slow_desk.put_texts(texts(400))
+    first, _ = own_worker(1), own_worker(2)
+    with in_a_thread(lambda: slow_desk.run(**SLOW)) as run:
+        wait_for(lambda: any(_is_done_by(first, claim) for claim in claims(slow_desk).values()))
+        began_s = time.monotonic()
+        first.stop()
+        stopped_in_s = time.monotonic() - began_s
+    assert run.error is None
+    assert stopped_in_s < 10
+    assert run.result.rows_ok == 400
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
+
+
+def _is_done_by(worker, claim):
+    return claim.state is ClaimState.DONE and f"-{worker.pid}@" in claim.worker
+
+
+def test_a_broker_that_restarts_empty_costs_no_row(slow_desk, own_worker, redis, texts):
+    slow_desk.put_texts(texts(400))
+    own_worker(1)
+    with in_a_thread(lambda: slow_desk.run(**SLOW)) as run:
+        wait_for(lambda: len(list(slow_desk.output.list_infos("part-"))) >= 1)
+        redis.restart()
+    assert run.error is None
+    assert run.result.rows_ok == 400
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
+
+
+def test_a_cancelled_run_stops_its_workers_and_the_next_try_goes_on(slow_desk, own_worker, texts):
+    slow_desk.put_texts(texts(400))
+    process = own_worker(1)
+    is_cancelled = threading.Event()
+    with in_a_thread(lambda: slow_desk.run(cancelled=is_cancelled.is_set, **SLOW)) as run:
+        wait_for(lambda: len(list(slow_desk.output.list_infos("part-"))) >= 2)
+        began_s = time.monotonic()
+        is_cancelled.set()
+        wait_for(lambda: not run.is_alive(), timeout_s=5)
+        wait_for(lambda: all(claim.state is not ClaimState.RUNNING for claim in claims(slow_desk).values()), 5)
+        assert time.monotonic() - began_s < 5
+    assert isinstance(run.error, RunCancelledError)
+    before = len(list(slow_desk.output.list_infos("part-")))
+    assert before < 10
+    report = slow_desk.run(**SLOW)
+    assert report.shards_resumed == before
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
+    assert "handed back" in process.log_text()
+
+
+def test_a_pool_without_workers_is_told_in_seconds_and_nothing_is_written(desk, plain_settings, texts):
+    desk.put_texts(texts(5))
+    desk.settings, desk.pool_name = parse_settings(plain_settings(pools={"nobody": {}})), "nobody"
+    began_s = time.monotonic()
+    with pytest.raises(NoWorkerError, match=r"No worker of the executor pool 'nobody' answers.*--pool nobody"):
+        desk.run()
+    assert time.monotonic() - began_s < 15
+    assert list(desk.output.list_infos()) == []
+
+
+def test_a_broker_that_is_not_there_is_told_and_nothing_is_written(desk, plain_settings, texts):
+    desk.put_texts(texts(5))
+    desk.settings = parse_settings(plain_settings() | {"broker_url": "redis://127.0.0.1:9/1"})
+    with pytest.raises(BrokerUnavailableError, match=r"executor pool 'cpu' does not answer .*broker_url"):
+        desk.run()
+    assert list(desk.output.list_infos()) == []
+
+
+def test_a_version_that_never_runs_on_a_gpu_is_refused_before_anybody_is_asked(desk, tmp_path, texts):
+    from airflow_provider_hfreg.registry import Registry
+    from airflow_provider_hfreg.testing.models import text_classifier
+
+    registry = Registry((tmp_path / "registry").as_uri(), cache_folder=tmp_path / "cache")
+    model = text_classifier(tmp_path / "model")
+    options = {"cuda_version": None}
+    desk.version = registry.log_folder(model, model_name="t", task="text-classification", options=options)
+    desk.put_texts(texts(5))
+    pool = ExecutorPool("gpu", device="cuda")
+    with pytest.raises(PoolMismatchError, match="never runs on a GPU"):
+        desk.run(execution=OnPool(parse_settings({**_BROKERLESS}), pool))
+    assert list(desk.output.list_infos()) == []
+
+
+_BROKERLESS = {"broker_url": "redis://127.0.0.1:9/1", "message_keys": ["a key that is long enough"]}
+
+
+def test_a_run_outside_of_the_workers_storages_is_refused_and_the_sender_is_told(
+    slow_desk, own_worker, texts, tmp_path
+):
+    slow_desk.put_texts(texts(5))
+    (pool,) = slow_desk.settings.pools
+    elsewhere = WorkerProcess(
+        {
+            "broker_url": slow_desk.settings.broker_url,
+            "message_keys": list(slow_desk.settings.message_keys),
+            "pools": {pool: {}},
+            "storages": [{"url": (tmp_path / "elsewhere").as_uri()}],
+        },
+        tmp_path / "elsewhere",
+    )
+    with elsewhere, pytest.raises(MessageRefusedError, match=r"refused this run: .* is in none of the storages"):
+        slow_desk.run(**SLOW)
+    assert "A message was refused" in elsewhere.log_text()
+
+
+@pytest.mark.parametrize("arguments", [["no signature"], [{"shard": 1}], [""]])
+def test_an_unsigned_message_is_refused_and_logged(worker, arguments):
+    refused = worker.log_text().count("A message was refused: The message is not signed")
+    app = make_app(worker.settings)
+    app.send_task(TASK, args=arguments, queue="hfreg.cpu")
+    wait_for(lambda: worker.log_text().count("A message was refused: The message is not signed") > refused)
+    app.close()
+
+
+def test_a_workers_own_error_ends_the_run_by_its_class(slow_desk, own_worker, texts, tmp_path):
+    """The version is gone before its first shard: the worker sees it, the sender tells it."""
+    from airflow_provider_hfreg.registry import Registry
+    from airflow_provider_hfreg.storage.urls import open_store
+    from airflow_provider_hfreg.testing.models import text_classifier
+
+    registry = Registry((tmp_path / "registry").as_uri(), cache_folder=tmp_path / "cache")
+    model = text_classifier(tmp_path / "model")
+    slow_desk.version = registry.log_folder(model, model_name="t", version_name="v1", task="text-classification")
+    slow_desk.put_texts(texts(5))
+    own_worker(1)
+    store = open_store(registry.url)
+    store.delete([info.key for info in store.list_infos("models/") if "v1" in info.key])
+    with pytest.raises(ModelNotFoundError, match="Shard 0 on own-.*There is no model 't'"):
+        slow_desk.run()
+
+
+def test_a_row_that_may_not_fail_ends_the_run_with_that_row(desk, texts):
+    desk.put_texts([*texts(12), None])
+    with pytest.raises(TooManyRowErrorsError, match=r"Row 12 of .*a\.parquet, column 'text'"):
+        desk.run(on_row_error="fail")
+
+
+def test_more_bad_rows_than_may_be_are_counted_over_all_shards(desk, texts):
+    desk.put_texts([*texts(8), None, None, *texts(8), None, None])
+    with pytest.raises(TooManyRowErrorsError, match="4 of 20 rows cannot be run, and max_row_errors=3 allows 3"):
+        desk.run(max_row_errors=3)
+    assert desk.run(max_row_errors=4).rows_quarantined == 4
+
+
+def test_two_workers_share_a_run(slow_desk, own_worker, texts, caplog):
+    caplog.set_level(logging.INFO)
+    slow_desk.put_texts(texts(480))
+    own_worker(1), own_worker(2)
+    slow_desk.run(**SLOW)
+    names = {message[1 : message.index("]")] for message in caplog.messages if message.startswith("[own-")}
+    assert len(names) == 2
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
