@@ -64,6 +64,48 @@ _CONFIG: dict[str, Any] = {
                 "example": "/var/cache/hfreg",
                 "default": "",
             },
+            "broker_url": {
+                "description": "Of the Celery broker between operators and the resident workers of executor pools. On "
+                "Redis a database of its own, not Airflow's.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "sensitive": True,
+                "example": "redis://redis:6379/5",
+                "default": "",
+            },
+            "message_keys": {
+                "description": "Keys, separated by commas, that messages to workers are signed with: the first signs, "
+                "all verify. The same on every machine; such as from `openssl rand -hex 32`.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "sensitive": True,
+                "example": None,
+                "default": "",
+            },
+            "executor_pools": {
+                "description": "Executor pools by name, as JSON. Each may have: queue, device (cpu or cuda), gpu, "
+                "cuda_version, memory_gib, airflow_pool, slots, shards_in_flight.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": '{"cpu": {}, "gpu-a10": {"device": "cuda", "cuda_version": "12.4", "memory_gib": 22}}',
+                "default": "",  # Airflow formats defaults: no braces
+            },
+            "worker_storages": {
+                "description": "What a worker may touch, as a JSON list of URL prefixes, each with the connection that "
+                "reaches it. A message that points elsewhere is refused.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": '[{"url": "s3://lake", "conn_id": "hfreg_default"}]',
+                "default": "",
+            },
+            "claim_lapse_s": {
+                "description": "Seconds after which a worker that stopped answering is taken for dead, and its shard "
+                "is given to another one.",
+                "version_added": "0.1.0",
+                "type": "float",
+                "example": None,
+                "default": "30",
+            },
         },
     },
 }
@@ -95,4 +137,5 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "config": _CONFIG,
+        "cli": ["airflow_provider_hfreg.cli.definition.get_hfreg_cli_commands"],
     }

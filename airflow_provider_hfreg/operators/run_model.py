@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_hfreg.errors import HfregError
+from airflow_provider_hfreg.errors import HfregError, RenderedValueError
 from airflow_provider_hfreg.hooks.connections import get_connection, s3_settings_of, storage_url
 from airflow_provider_hfreg.hooks.hfreg import HFREG_CONN_ID, HFRegistryHook
+from airflow_provider_hfreg.hooks.pools import executor_pool as configured_pool
+from airflow_provider_hfreg.hooks.pools import sender_settings
 from airflow_provider_hfreg.operators.failures import end_task
 from airflow_provider_hfreg.operators.identity import task_identity
 from airflow_provider_hfreg.operators.rendered import (
@@ -30,14 +32,27 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_hfreg.registry import ModelVersion
+    from airflow_provider_hfreg.runs.execution import Execution
     from airflow_provider_hfreg.storage.settings import S3Settings
 
 log = logging.getLogger(__name__)
 
+RUN_IN = ("workers", "task")
+
+
+def routed_to(executor_pool: str) -> dict[str, str]:
+    """
+    Return the operator arguments that route a task to where an executor pool is.
+
+    :raises SettingsError: there is no such pool. The DAG's import fails: a task without a worker would wait for ever.
+    """
+    pool = configured_pool(executor_pool)
+    return {"queue": pool.queue, "pool": pool.airflow_pool}
+
 
 class RunHFModelOperator(BaseOperator):
     """
-    Run a model version over Parquet, CSV or JSON lines, in the task's own process, and write Parquet.
+    Run a model version over Parquet, CSV or JSON lines, and write Parquet: here, or spread over an executor pool.
 
     The input is cut into shards; a shard is committed whole or not at all. What a retry does: it finds the run of this
     task instance (dag, task, dag run, map index; never the try) and goes on with the shards that are missing. A
@@ -75,6 +90,10 @@ class RunHFModelOperator(BaseOperator):
     :param token_budget: tokens of one forward pass; default: by the machine's memory. (templated)
     :param seed: of generated text; default: derived from the run, and recorded. (templated)
     :param rerun: run again even if the same run is finished. (templated)
+    :param executor_pool: name of a pool of ``[hfreg] executor_pools``, whose resident workers execute the shards;
+        default: the task's own process. (templated)
+    :param run_in: ``workers``: the pool's resident workers, this task only follows them. ``task``: the task's own
+        process, routed to the pool's Celery queue and Airflow pool, for Airflow's own workers on the GPU machines.
     :param hfreg_conn_id: the registry's connection. (templated)
     :param storage_conn_id: for input and output, of type ``hfreg`` or ``aws``; default: the registry's. (templated)
     """
@@ -97,6 +116,7 @@ class RunHFModelOperator(BaseOperator):
         "token_budget",
         "seed",
         "rerun",
+        "executor_pool",
         "hfreg_conn_id",
         "storage_conn_id",
     )
@@ -125,10 +145,14 @@ class RunHFModelOperator(BaseOperator):
         token_budget: int | str | None = None,
         seed: int | str | None = None,
         rerun: bool | str = False,
+        executor_pool: str | None = None,
+        run_in: str = "workers",
         hfreg_conn_id: str = HFREG_CONN_ID,
         storage_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
+        if run_in == "task" and executor_pool is not None:
+            kwargs = routed_to(executor_pool) | kwargs
         super().__init__(**kwargs)
         self.model = model
         self.input_url = input_url
@@ -147,6 +171,8 @@ class RunHFModelOperator(BaseOperator):
         self.token_budget = token_budget
         self.seed = seed
         self.rerun = rerun
+        self.executor_pool = executor_pool
+        self.run_in = run_in
         self.hfreg_conn_id = hfreg_conn_id
         self.storage_conn_id = storage_conn_id
         # A plain flag: the operator is copied and pickled, and the signal handler runs in the thread that reads it.
@@ -168,7 +194,6 @@ class RunHFModelOperator(BaseOperator):
 
     def _run(self, context: Context) -> dict[str, Any]:
         from airflow_provider_hfreg.runs.batch import run_batch  # noqa: PLC0415 - a DAG's parse needs none
-        from airflow_provider_hfreg.runs.execution import InProcess  # noqa: PLC0415 - likewise
 
         hook = HFRegistryHook(require_text("hfreg_conn_id", self.hfreg_conn_id))
         version = hook.registry.resolve(read_reference("model", self.model))
@@ -180,7 +205,7 @@ class RunHFModelOperator(BaseOperator):
             registry_url=hook.url,
             s3=self._storage(hook),
             rerun=read_flag("rerun", self.rerun),
-            execution=InProcess(cancelled=lambda: self._is_cancelled),
+            execution=self._execution(),
             log=log,
         )
         return report.to_json()
@@ -207,6 +232,19 @@ class RunHFModelOperator(BaseOperator):
             "seed": read_whole("seed", self.seed),
         }
         return BatchRequest(**{name: value for name, value in given.items() if value is not None})
+
+    def _execution(self) -> Execution:
+        name = read_text("executor_pool", self.executor_pool)
+        if self.run_in not in RUN_IN:
+            raise RenderedValueError(f"run_in is {self.run_in!r}; write one of {', '.join(map(repr, RUN_IN))}.")
+        if name is None or self.run_in == "task":
+            from airflow_provider_hfreg.runs.execution import InProcess  # noqa: PLC0415 - a DAG's parse needs none
+
+            return InProcess(cancelled=lambda: self._is_cancelled)
+        from airflow_provider_hfreg.workers.client import OnPool  # noqa: PLC0415 - Celery, an extra
+
+        settings = sender_settings()
+        return OnPool(settings, settings.pool(name), cancelled=lambda: self._is_cancelled)
 
     def _storage(self, hook: HFRegistryHook) -> S3Settings:
         conn_id = read_text("storage_conn_id", self.storage_conn_id)

@@ -13,8 +13,20 @@ import pytest
 import airflow_provider_hfreg
 
 ROOT = Path(airflow_provider_hfreg.__file__).parents[1]
-AIRFLOW_FACING = ("hooks", "operators")
-HEAVY = ("torch", "transformers", "safetensors", "tokenizers", "pandas", "pyarrow", "numpy", "boto3", "botocore")
+AIRFLOW_FACING = ("hooks", "operators", "cli")
+HEAVY = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "tokenizers",
+    "pandas",
+    "pyarrow",
+    "numpy",
+    "boto3",
+    "botocore",
+    "celery",
+    "kombu",
+)
 
 LIST_LOADED = """
 import importlib, json, pkgutil, sys

@@ -69,4 +69,6 @@ def test_airflow_shows_the_connection_form_as_it_is_meant(info):
     assert behaviour["relabeling"]["host"] == "Registry URL"
     assert behaviour["hidden_fields"] == ["schema", "port"]
     assert ProvidersManagerTaskRuntime().hooks["hfreg"].hook_name == HFRegistryHook.hook_name
-    assert dict(manager.provider_configs)["airflow-provider-hfreg"]["hfreg"]["options"].keys() == {"cache_folder"}
+    options = dict(manager.provider_configs)["airflow-provider-hfreg"]["hfreg"]["options"]
+    assert options == info["config"]["hfreg"]["options"]
+    assert {name for name, option in options.items() if option.get("sensitive")} == {"broker_url", "message_keys"}

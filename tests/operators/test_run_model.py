@@ -174,4 +174,52 @@ def test_all_but_what_airflow_owns_is_a_template_field():
     import inspect
 
     ours = set(inspect.signature(RunHFModelOperator.__init__).parameters) - {"self", "kwargs"}
+    ours.remove("run_in")  # decides the task's queue, when the DAG is parsed
     assert ours == set(RunHFModelOperator.template_fields)
+
+
+# --- on an executor pool
+
+
+@pytest.fixture
+def pool(monkeypatch, tmp_path):
+    """A pool ``cpu`` with one worker, as the configuration has it."""
+    from airflow_provider_hfreg.testing.workers import WorkerProcess, redis_server, workers_settings
+
+    with redis_server(tmp_path / "redis") as redis:
+        cache = str(tmp_path / "worker-cache")
+        plain = workers_settings(redis.url, [{"url": tmp_path.as_uri()}], cache_folder=cache)
+        monkeypatch.setenv("AIRFLOW__HFREG__BROKER_URL", redis.url)
+        monkeypatch.setenv("AIRFLOW__HFREG__MESSAGE_KEYS", ",".join(plain["message_keys"]))
+        monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", json.dumps(plain["pools"]))
+        with WorkerProcess(plain, tmp_path / "worker") as worker:
+            yield worker
+
+
+def test_a_task_on_a_pool_gives_the_same_report_and_rows(run_task, context, pool, tmp_path):
+    here = run_task(output_url=str(tmp_path / "here"), rows_per_shard=2).execute(context("here"))
+    there = run_task(executor_pool="cpu", rows_per_shard=2).execute(context("there"))
+    same = ("rows_in", "rows_ok", "rows_quarantined", "content_digest")
+    assert {name: there[name] for name in same} == {name: here[name] for name in same}
+    assert there["shards_total"] == 3
+    assert output_of(there).equals(output_of(here))
+    assert "Loaded tiny/v1" in pool.log_text()
+
+
+def test_a_task_routed_to_a_pool_runs_in_its_own_process(run_task, context, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", '{"gpu-a10": {"device": "cuda"}}')
+    task = run_task(executor_pool="gpu-a10", run_in="task")
+    assert (task.queue, task.pool) == ("hfreg.gpu-a10", "hfreg_gpu-a10")
+    assert task.execute(context())["rows_ok"] == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"executor_pool": "gpu"}, "broker_url must be a URL"),
+        ({"executor_pool": "cpu", "run_in": "worker"}, "run_in is 'worker'; write one of 'workers', 'task'"),
+    ],
+)
+def test_a_pool_that_cannot_be_fails_without_a_retry(run_task, context, fields, told):
+    with pytest.raises(AirflowFailException, match=told):
+        run_task(**fields).execute(context())

@@ -1,0 +1,1 @@
+"""``airflow hfreg …``: what an operator of a deployment types."""

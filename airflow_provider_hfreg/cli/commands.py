@@ -1,0 +1,116 @@
+"""What ``airflow hfreg …`` does: prints to standard output; an error ends it with one sentence and status 1."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_hfreg import __version__
+from airflow_provider_hfreg.errors import HfregError
+from airflow_provider_hfreg.hooks.pools import executor_pool, executor_pools, sender_settings, worker_settings
+from airflow_provider_hfreg.workers.pools import ExecutorPool
+
+_ROLL_CALL_S = 3.0
+
+Command = Callable[[Any], None]
+
+
+def _ends_with_a_sentence(command: Command) -> Command:
+    @functools.wraps(command)
+    def run(arguments: Any) -> None:
+        try:
+            command(arguments)
+        except HfregError as error:
+            raise SystemExit(f"airflow hfreg: {error}") from None
+
+    return run
+
+
+@_ends_with_a_sentence
+def worker(arguments: Any) -> None:
+    """Run a worker until it is told to stop."""
+    from airflow_provider_hfreg.workers.process import Children, count_devices, run_worker  # noqa: PLC0415 - Celery
+
+    pool = executor_pool(arguments.pool)
+    settings = worker_settings()
+    if arguments.index is not None:
+        run_worker(settings, pool, index=arguments.index)
+        return
+    count = arguments.processes or count_devices(pool)
+    if count == 1:
+        run_worker(settings, pool)
+        return
+    command = [sys.executable, "-m", "airflow", "hfreg", "worker", "--pool", pool.name, "--index"]
+    Children(command, count, is_gpu=pool.device == "cuda").run()
+
+
+@_ends_with_a_sentence
+def pools_list(_arguments: Any) -> None:
+    """Print the pools as they are understood."""
+    print(json.dumps({name: pool.to_json() for name, pool in executor_pools().items()}, indent=2))
+
+
+@_ends_with_a_sentence
+def pools_export(_arguments: Any) -> None:
+    """Print the Airflow pools that bound how many runs use an executor pool at once."""
+    print(json.dumps(exported(executor_pools().values()), indent=2))
+
+
+def exported(pools: Any) -> dict[str, dict[str, Any]]:
+    """
+    Return what ``airflow pools import`` reads.
+
+    >>> exported([ExecutorPool("gpu-a10", slots=2)])["hfreg_gpu-a10"]["slots"]
+    2
+    """
+    # A deferred task holds its slot: else the pool would stop bounding the runs that wait in the triggerer.
+    return {
+        pool.airflow_pool: {
+            "slots": pool.slots,
+            "description": f"Runs at a time on the executor pool {pool.name}",
+            "include_deferred": True,
+        }
+        for pool in pools
+    }
+
+
+@_ends_with_a_sentence
+def doctor(_arguments: Any) -> None:
+    """Say of each pool who is there and what is wrong."""
+    from airflow_provider_hfreg.workers.app import Broker  # noqa: PLC0415 - Celery
+
+    settings = sender_settings()
+    ills = []
+    for pool in settings.pools.values():
+        with contextlib.closing(Broker(settings, pool)) as broker:
+            statuses = broker.statuses(timeout_s=_ROLL_CALL_S)
+        print(f"{pool.name}: queue {pool.queue}, {len(statuses)} worker(s)")
+        print(*(f"  {line}" for status in statuses for line in _described(status)), sep="\n", end="\n" * bool(statuses))
+        ills += list(_ills(pool, statuses))
+    print(*ills or ["All is well."], sep="\n")
+    if ills:
+        raise SystemExit(1)
+
+
+def _described(status: Mapping[str, Any]) -> Iterator[str]:
+    running = status["running"]
+    doing = (
+        "idle" if running is None else f"shard {running['shard']} of {running['batch_run_id']} for {running['for_s']} s"
+    )
+    yield f"{status['worker']}: {doing}, {len(status['models'])} model(s) loaded, up for {status['uptime_s']} s"
+    yield from (f"  refused a message of {run_id or 'nobody known'}: {reason}" for run_id, reason in status["refused"])
+
+
+def _ills(pool: ExecutorPool, statuses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not statuses:
+        yield f"{pool.name} has no worker. Start one: airflow hfreg worker --pool {pool.name}"
+    for status in statuses:
+        if status["version"] != __version__:
+            yield (
+                f"{status['worker']} has airflow-provider-hfreg {status['version']}, and this machine {__version__}: "
+                "install one version on both."
+            )

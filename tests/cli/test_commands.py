@@ -1,0 +1,65 @@
+"""``airflow hfreg …``, through Airflow's own command line; and a task on a pool, from its fields to its rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from airflow_provider_hfreg.cli import commands
+from airflow_provider_hfreg.testing.workers import WorkerProcess, redis_server, workers_settings
+
+KEY = "a key for tests that protects nothing"
+
+
+@pytest.fixture
+def configured(monkeypatch, tmp_path):
+    """Set options of ``[hfreg]``; called with them."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path / "airflow"))
+
+    def configure(**options):
+        for name, value in {"message_keys": KEY, **options}.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            monkeypatch.setenv(f"AIRFLOW__HFREG__{name.upper()}", text)
+
+    return configure
+
+
+def airflow(*arguments):
+    command = [sys.executable, "-m", "airflow", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_airflow_offers_the_commands_and_exports_pools_that_it_imports(configured, tmp_path):
+    configured(executor_pools={"cpu": {}, "gpu-a10": {"device": "cuda", "cuda_version": "12.4", "slots": 2}})
+    ended = airflow("hfreg", "pools", "export")
+    assert ended.returncode == 0, ended.stderr
+    pools = json.loads(ended.stdout[ended.stdout.index("{") :])
+    assert {name: pool["slots"] for name, pool in pools.items()} == {"hfreg_cpu": 4, "hfreg_gpu-a10": 2}
+    assert all(pool["include_deferred"] for pool in pools.values())
+
+
+def test_a_misspelt_pool_ends_the_command_with_one_sentence(configured):
+    configured(executor_pools={"cpu": {}})
+    ended = airflow("hfreg", "worker", "--pool", "gpu")
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("airflow hfreg: There is no executor pool 'gpu'")
+
+
+def test_the_doctor_names_what_is_missing_and_who_is_there(configured, tmp_path, capsys):
+    with redis_server(tmp_path / "redis") as redis:
+        configured(broker_url=redis.url, executor_pools={"cpu": {}, "gpu-a10": {"device": "cuda"}})
+        plain = workers_settings(redis.url, [{"url": tmp_path.as_uri()}])
+        with WorkerProcess(plain, tmp_path / "worker"):
+            with pytest.raises(SystemExit) as ended:
+                commands.doctor(None)
+            assert ended.value.code == 1
+            said = capsys.readouterr().out
+            assert "cpu: queue hfreg.cpu, 1 worker(s)" in said
+            assert "idle, 0 model(s) loaded" in said
+            assert "gpu-a10 has no worker. Start one: airflow hfreg worker --pool gpu-a10" in said
+            configured(broker_url=redis.url, executor_pools={"cpu": {}})
+            commands.doctor(None)
+            assert capsys.readouterr().out.splitlines()[-1] == "All is well."
