@@ -103,7 +103,7 @@ def load_pipeline_object(version: ModelVersion, *, device: str | None = None, tr
 
 def resident_digests() -> list[str]:
     """Return the content digests of the models that are loaded, the least recently used first."""
-    return list(dict.fromkeys(key[0] for key in list(_residents)))
+    return list(dict.fromkeys(digest for (digest, _), *_ in list(_residents)))
 
 
 def release_residents() -> None:
