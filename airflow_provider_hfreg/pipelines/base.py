@@ -195,8 +195,15 @@ class PipelineTask(ABC):
     own_callable: ClassVar[bool] = False
     generation_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, is_whole: bool = True, **kwargs: Any) -> None:
+        """
+        Check a subclass.
+
+        :param is_whole: False for one that others inherit from, and that is no task itself.
+        """
         super().__init_subclass__(**kwargs)
+        if not is_whole:
+            return
         missing = [name for name in ("name", "auto_class", "heads", "forward") if not hasattr(cls, name)]
         if missing:
             raise TypeError(f"{cls.__name__} must define {', '.join(missing)}")

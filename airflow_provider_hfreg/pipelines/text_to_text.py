@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 
 from airflow_provider_hfreg.errors import UnsupportedPipelineError
 from airflow_provider_hfreg.pipelines.arguments import plain_arguments, refuse_tensors
-from airflow_provider_hfreg.pipelines.base import Outputs, Results, Sequences, TaskContext
+from airflow_provider_hfreg.pipelines.base import Forward, Outputs, PipelineTask, Results, Sequences, TaskContext
 from airflow_provider_hfreg.pipelines.decoding import Decoding, decode
 from airflow_provider_hfreg.pipelines.generation import (
     GENERATION_ARGUMENTS,
@@ -41,71 +41,84 @@ from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, Pa
 from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
-HEADS = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel", "ForTextToText")
-"""How the classes end that ``AutoModelForSeq2SeqLM`` builds."""
-
-LAST_FAMILY = "4.57"
-"""The last transformers with these pipelines."""
-
-DEFAULTS: Mapping[str, Any] = MappingProxyType({"max_new_tokens": 256, "num_beams": 4})
-"""What 4.57 adds where neither the user nor the model says otherwise."""
-
 _PARAMS = (
     ParamSpec("truncation", DataType.BOOL),
     ParamSpec("clean_up_tokenization_spaces", DataType.BOOL),
 )
 
-ARGUMENTS = GENERATION_ARGUMENTS | {spec.name for spec in _PARAMS}
-"""What the pipelines' factory takes."""
-
 _DECODING = Decoding(alone=True, clean_up=False, spares_byte_pairs=False)
 
 
-def signature(
-    task: str, columns: tuple[str, str], parameters: Mapping[str, Any], more: tuple[ParamSpec, ...] = ()
-) -> ModelSignature:
+class TextToText(PipelineTask, is_whole=False):
     """
-    Return the signature of one text column in, one out.
+    What the tasks have in common; see the module.
 
-    :param columns: their names.
-    :param more: parameters of the task's own.
-    :raises UnsupportedPipelineError: an option that gives something else than text.
+    :cvar columns: names of the text column in, and of the one out.
+    :cvar own_params: run parameters beside those of all these tasks.
     """
-    refuse_tensors(parameters, task)
-    refuse_more_than_text(parameters, task)
-    inputs, outputs = (FeatureSpec(name, DataType.STRING) for name in columns)
-    return ModelSignature((inputs,), (outputs,), run_params(parameters) + with_defaults((*_PARAMS, *more), parameters))
 
+    columns: ClassVar[tuple[str, str]]
+    own_params: ClassVar[tuple[ParamSpec, ...]] = ()
+    auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    heads: ClassVar[tuple[str, ...]] = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel", "ForTextToText")
+    forward: ClassVar[Forward] = Forward.GENERATE
+    arguments: ClassVar[frozenset[str]] = GENERATION_ARGUMENTS | {spec.name for spec in _PARAMS}
+    last_family: ClassVar[str | None] = "4.57"
+    generation_defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({"max_new_tokens": 256, "num_beams": 4})
 
-def structs(column: str, parameters: Mapping[str, Any], generation: Mapping[str, Any]) -> Mapping[str, pa.DataType]:
-    """
-    Return the type of the lists of texts, where a row has several; see :meth:`PipelineTask.structs`.
+    def signature(self, parameters: Mapping[str, Any]) -> ModelSignature:
+        """Return the signature; one text and several have the same column."""
+        refuse_tensors(parameters, self.name)
+        refuse_more_than_text(parameters, self.name)
+        inputs, outputs = (FeatureSpec(name, DataType.STRING) for name in self.columns)
+        own = with_defaults((*_PARAMS, *self.own_params), parameters)
+        return ModelSignature((inputs,), (outputs,), run_params(parameters) + own)
 
-    >>> structs("summary_text", {"num_return_sequences": 2}, {})
-    {'summary_text': ListType(list<item: struct<summary_text: string>>)}
-    >>> structs("summary_text", {"num_return_sequences": 1}, {"num_return_sequences": 2})
-    {}
-    """
-    name = "num_return_sequences"
-    texts_each = next((said[name] for said in (parameters, generation) if said.get(name) is not None), 1)
-    return {column: _objects(column)} if texts_each > 1 else {}
+    def structs(self, parameters: Mapping[str, Any], generation: Mapping[str, Any]) -> Mapping[str, pa.DataType]:
+        """Return the type of the lists of texts, where a row has several."""
+        name = "num_return_sequences"
+        texts_each = next((said[name] for said in (parameters, generation) if said.get(name) is not None), 1)
+        return {self.columns[1]: _objects(self.columns[1])} if texts_each > 1 else {}
 
+    def parameters_of(
+        self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the factory's arguments."""
+        given = {**preprocess, **forward, **postprocess}
+        refuse_tensors(given, self.name)
+        given.pop("return_type", None)  # it is text
+        parameters = plain_arguments(given)
+        if "truncation" in parameters:  # strategies differ for pairs alone
+            parameters["truncation"] = parameters["truncation"] not in (False, "do_not_truncate")
+        return parameters
 
-def arguments_of(
-    task: str, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
-) -> dict[str, Any]:
-    """
-    Return the factory's arguments; see :meth:`PipelineTask.parameters_of`.
+    def preprocess(self, rows: pa.RecordBatch, context: TaskContext) -> Sequences:
+        """Return each text after the model's prefix, if it has one."""
+        return sequences(rows.column(self.columns[0]), context, prefix=prefix_of(self.name, context.config))
 
-    :raises UnsupportedPipelineError: the pipeline gives tensors, or was built with what no file holds.
-    """
-    given = {**preprocess, **forward, **postprocess}
-    refuse_tensors(given, task)
-    given.pop("return_type", None)  # it is text
-    parameters = plain_arguments(given)
-    if "truncation" in parameters:  # strategies differ for pairs alone
-        parameters["truncation"] = parameters["truncation"] not in (False, "do_not_truncate")
-    return parameters
+    def postprocess(
+        self,
+        outputs: Outputs,
+        rows: pa.RecordBatch,  # noqa: ARG002  other tasks give parts of the row back
+        context: TaskContext,
+    ) -> Results:
+        """
+        Return each row's texts.
+
+        :raises UnsupportedPipelineError: structs are asked for, and the model gives several texts of its own accord.
+        """
+        column = self.columns[1]
+        counts = np.array([len(texts) for texts in outputs.generated], dtype=np.int32)
+        generated = [ids for texts in outputs.generated for ids in texts]
+        texts = pa.array(decode(context.tokenizer, generated, context.parameters, _DECODING), pa.string())
+        declared = self.structs(context.parameters, context.generation)
+        if not declared and (counts == 1).all():
+            return Results(outputs.row, {column: texts})
+        if not declared and context.output_format is OutputFormat.STRUCT:
+            raise UnsupportedPipelineError(_SEVERAL)
+        offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
+        lists = object_lists(_objects(column), {column: texts}, offsets, context.output_format)
+        return Results(outputs.row, {column: lists})
 
 
 def prefix_of(task: str, config: Mapping[str, Any]) -> str:
@@ -133,25 +146,6 @@ def sequences(
         encoding=_encoding(context),
         settings={**_stop(context), **(generation or {})},
     )
-
-
-def results(outputs: Outputs, context: TaskContext, column: str) -> Results:
-    """
-    Return the texts of each row; see the module.
-
-    :raises UnsupportedPipelineError: structs are asked for, and the model gives several texts of its own accord.
-    """
-    counts = np.array([len(texts) for texts in outputs.generated], dtype=np.int32)
-    generated = [ids for texts in outputs.generated for ids in texts]
-    texts = pa.array(decode(context.tokenizer, generated, context.parameters, _DECODING), pa.string())
-    declared = structs(column, context.parameters, context.generation)
-    if not declared and (counts == 1).all():
-        return Results(outputs.row, {column: texts})
-    if not declared and context.output_format is OutputFormat.STRUCT:
-        raise UnsupportedPipelineError(_SEVERAL)
-    offsets = np.concatenate([np.zeros(1, np.int32), np.cumsum(counts, dtype=np.int32)])
-    lists = object_lists(_objects(column), {column: texts}, offsets, context.output_format)
-    return Results(outputs.row, {column: lists})
 
 
 _SEVERAL = (

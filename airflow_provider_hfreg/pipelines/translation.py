@@ -23,16 +23,14 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import UnknownParameterError
-from airflow_provider_hfreg.pipelines import text_to_text
-from airflow_provider_hfreg.pipelines.base import Forward, Outputs, PipelineTask, Results, Sequences, TaskContext
+from airflow_provider_hfreg.pipelines.base import Sequences, TaskContext
+from airflow_provider_hfreg.pipelines.text_to_text import TextToText, sequences
 from airflow_provider_hfreg.signatures.features import DataType, ParamSpec
-from airflow_provider_hfreg.signatures.signature import ModelSignature
 
 _PAIR = re.compile(r"translation_([^_]+)_to_([^_]+)")
-_LANGUAGES = (ParamSpec("src_lang", DataType.STRING), ParamSpec("tgt_lang", DataType.STRING))
 
 
-class Translation(PipelineTask):
+class Translation(TextToText):
     """
     See the module.
 
@@ -42,56 +40,35 @@ class Translation(PipelineTask):
     name: ClassVar[str] = "translation"
     aliases: ClassVar[tuple[str, ...]] = ("translation_xx_to_yy",)
     languages: ClassVar[tuple[str | None, str | None]] = (None, None)
-    auto_class: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    heads: ClassVar[tuple[str, ...]] = text_to_text.HEADS
-    forward: ClassVar[Forward] = Forward.GENERATE
-    arguments: ClassVar[frozenset[str]] = text_to_text.ARGUMENTS | {spec.name for spec in _LANGUAGES}
-    last_family: ClassVar[str | None] = text_to_text.LAST_FAMILY
-    generation_defaults: ClassVar[Mapping[str, Any]] = text_to_text.DEFAULTS
+    columns: ClassVar[tuple[str, str]] = ("inputs", "translation_text")
+    own_params: ClassVar[tuple[ParamSpec, ...]] = (
+        ParamSpec("src_lang", DataType.STRING),
+        ParamSpec("tgt_lang", DataType.STRING),
+    )
+    arguments: ClassVar[frozenset[str]] = TextToText.arguments | {spec.name for spec in own_params}
 
     def name_under(self, name: str, config: Mapping[str, Any]) -> str:
         """Return the model's first pair for plain ``translation``, where it tells pairs."""
         pairs = (key for key in config.get("task_specific_params") or () if key.startswith(self.name))
         return next(pairs, name) if name == "translation" else name
 
-    def signature(self, parameters: Mapping[str, Any]) -> ModelSignature:
-        """Return the signature; one text and several have the same column."""
-        return text_to_text.signature(self.name, ("inputs", "translation_text"), parameters, _LANGUAGES)
-
-    def structs(self, parameters: Mapping[str, Any], generation: Mapping[str, Any]) -> Mapping[str, pa.DataType]:
-        """Return the type of the lists, which a row with several texts has."""
-        return text_to_text.structs("translation_text", parameters, generation)
-
     def parameters_of(
         self, preprocess: Mapping[str, Any], forward: Mapping[str, Any], postprocess: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Return the factory's arguments; the languages that it read from the task's name are none."""
-        parameters = text_to_text.arguments_of(self.name, preprocess, forward, postprocess)
+        parameters = super().parameters_of(preprocess, forward, postprocess)
         if (parameters.get("src_lang"), parameters.get("tgt_lang")) == self.languages:
             parameters = {name: value for name, value in parameters.items() if name not in ("src_lang", "tgt_lang")}
         return parameters
 
     def preprocess(self, rows: pa.RecordBatch, context: TaskContext) -> Sequences:
         """Return each text, after the pair's prefix or between the languages' own tokens."""
-        texts = rows.column("inputs")
         # There is no public way; every tokenizer of many languages has it, in both families.
         choose = getattr(context.tokenizer, "_build_translation_inputs", None)
         if choose is None:
-            prefix = text_to_text.prefix_of(self.name, context.config)
-            return text_to_text.sequences(texts, context, prefix=prefix)
-        source, target = self._chosen(context.parameters)
-        return text_to_text.sequences(
-            texts, context, generation=_first_token(context.tokenizer, choose, source, target)
-        )
-
-    def postprocess(
-        self,
-        outputs: Outputs,
-        rows: pa.RecordBatch,  # noqa: ARG002  other tasks give parts of the row back
-        context: TaskContext,
-    ) -> Results:
-        """Return each text's translations."""
-        return text_to_text.results(outputs, context, "translation_text")
+            return super().preprocess(rows, context)
+        first = _first_token(context.tokenizer, choose, *self._chosen(context.parameters))
+        return sequences(rows.column(self.columns[0]), context, generation=first)
 
     def _chosen(self, parameters: Mapping[str, Any]) -> tuple[str, str]:
         given = (parameters.get("src_lang"), parameters.get("tgt_lang"))
