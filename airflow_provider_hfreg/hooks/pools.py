@@ -17,7 +17,9 @@ from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.settings import StorageAccess, WorkersSettings, parse_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from airflow_provider_hfreg.workers.client import OnPool
 
 _SECTION = "hfreg"
 
@@ -69,6 +71,25 @@ def worker_settings() -> WorkersSettings:
     if not isinstance(entries, list):
         raise SettingsError('[hfreg] worker_storages must be a JSON list: [{"url": "s3://lake", "conn_id": "lake"}].')
     return _settings([_storage(entry) for entry in entries])
+
+
+def on_pool(name: str, *, cancelled: Callable[[], bool]) -> OnPool:
+    """
+    Return what executes a run on a configured pool.
+
+    :param cancelled: asked several times a second.
+    :raises SettingsError: an option is missing or cannot be, there is no such pool, or Celery is not installed here.
+    """
+    settings = sender_settings()
+    pool = settings.pool(name)
+    try:
+        from airflow_provider_hfreg.workers.client import OnPool  # noqa: PLC0415 - Celery, an extra
+    except ImportError as error:
+        raise SettingsError(
+            f"The executor pool {name!r} is reached through Celery, which is not installed here ({error.name}): pip "
+            "install 'airflow-provider-hfreg[celery]'."
+        ) from error
+    return OnPool(settings, pool, cancelled=cancelled)
 
 
 def _settings(storages: Sequence[StorageAccess]) -> WorkersSettings:

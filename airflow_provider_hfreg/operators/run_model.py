@@ -12,7 +12,7 @@ from airflow_provider_hfreg.errors import HfregError, RenderedValueError
 from airflow_provider_hfreg.hooks.connections import get_connection, s3_settings_of, storage_url
 from airflow_provider_hfreg.hooks.hfreg import HFREG_CONN_ID, HFRegistryHook
 from airflow_provider_hfreg.hooks.pools import executor_pool as configured_pool
-from airflow_provider_hfreg.hooks.pools import sender_settings
+from airflow_provider_hfreg.hooks.pools import on_pool
 from airflow_provider_hfreg.operators.failures import end_task
 from airflow_provider_hfreg.operators.identity import task_identity
 from airflow_provider_hfreg.operators.rendered import (
@@ -241,10 +241,7 @@ class RunHFModelOperator(BaseOperator):
             from airflow_provider_hfreg.runs.execution import InProcess  # noqa: PLC0415 - a DAG's parse needs none
 
             return InProcess(cancelled=lambda: self._is_cancelled)
-        from airflow_provider_hfreg.workers.client import OnPool  # noqa: PLC0415 - Celery, an extra
-
-        settings = sender_settings()
-        return OnPool(settings, settings.pool(name), cancelled=lambda: self._is_cancelled)
+        return on_pool(name, cancelled=lambda: self._is_cancelled)
 
     def _storage(self, hook: HFRegistryHook) -> S3Settings:
         conn_id = read_text("storage_conn_id", self.storage_conn_id)

@@ -223,3 +223,15 @@ def test_a_task_routed_to_a_pool_runs_in_its_own_process(run_task, context, monk
 def test_a_pool_that_cannot_be_fails_without_a_retry(run_task, context, fields, told):
     with pytest.raises(AirflowFailException, match=told):
         run_task(**fields).execute(context())
+
+
+def test_without_celery_a_task_on_a_pool_is_told_what_to_install(run_task, context, monkeypatch):
+    import sys
+
+    monkeypatch.setenv("AIRFLOW__HFREG__BROKER_URL", "redis://redis/5")
+    monkeypatch.setenv("AIRFLOW__HFREG__MESSAGE_KEYS", "a key that is long enough")
+    monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", '{"cpu": {}}')
+    monkeypatch.delitem(sys.modules, "airflow_provider_hfreg.workers.client", raising=False)
+    monkeypatch.setitem(sys.modules, "airflow_provider_hfreg.workers.app", None)
+    with pytest.raises(AirflowFailException, match=r"pip install 'airflow-provider-hfreg\[celery\]'"):
+        run_task(executor_pool="cpu").execute(context())
