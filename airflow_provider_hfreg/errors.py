@@ -41,6 +41,7 @@ Every error of this package: one tree, one root.
     │   ├── ModelLoadError
     │   ├── ModelTooLargeError             refused before loading
     │   ├── DeviceMemoryError              retryable, with a smaller budget
+    │   ├── DeviceLostError                retryable, in another process
     │   └── RowsFailedError                carries the good rows and the errors of the others
     ├── SettingsError                      a connection is missing, incomplete, or needs an extra that is not there
     │   └── RenderedValueError             (ValueError) what a template gave is not of the field's type
@@ -48,7 +49,8 @@ Every error of this package: one tree, one root.
     │   ├── NoWorkerError                  retryable: none of the pool answers
     │   ├── BrokerUnavailableError         retryable
     │   ├── PoolMismatchError              the version cannot run on what the pool offers
-    │   ├── MessageRefusedError            unsigned, too old, of another protocol, or pointing outside
+    │   ├── MessageRefusedError            unsigned, of another protocol, or pointing outside
+    │   │   └── MessageExpiredError        too old; it was sent again
     │   ├── ShardFailedError               retryable: a shard failed on its workers, for no reason of ours
     │   └── ShardAbandonedError            a shard was begun several times and ended never: its workers died
     └── RunError
@@ -237,6 +239,12 @@ class DeviceMemoryError(InferenceError):
     retryable = True
 
 
+class DeviceLostError(InferenceError):
+    """The device answers nothing any more in this process."""
+
+    retryable = True
+
+
 class RowsFailedError(InferenceError):
     """
     Some rows of a frame failed; the others are in ``result``.
@@ -281,7 +289,11 @@ class PoolMismatchError(WorkerError):
 
 
 class MessageRefusedError(WorkerError):
-    """A message that a worker does not obey: unsigned, too old, of another protocol, or pointing outside."""
+    """A message that a worker does not obey: unsigned, of another protocol, or pointing outside."""
+
+
+class MessageExpiredError(MessageRefusedError):
+    """A message that waited for too long, and was sent again meanwhile."""
 
 
 class ShardFailedError(WorkerError):

@@ -26,6 +26,11 @@ def _ends_with_a_sentence(command: Command) -> Command:
             command(arguments)
         except HfregError as error:
             raise SystemExit(f"airflow hfreg: {error}") from None
+        except ModuleNotFoundError as error:
+            raise SystemExit(
+                f"airflow hfreg: {error.name} is not installed here: pip install "
+                "'airflow-provider-hfreg[inference,celery]' on a worker, [celery] elsewhere."
+            ) from None
 
     return run
 
@@ -102,13 +107,13 @@ def _described(status: Mapping[str, Any]) -> Iterator[str]:
         "idle" if running is None else f"shard {running['shard']} of {running['batch_run_id']} for {running['for_s']} s"
     )
     yield f"{status['worker']}: {doing}, {len(status['models'])} model(s) loaded, up for {status['uptime_s']} s"
-    yield from (f"  refused a message of {run_id or 'nobody known'}: {reason}" for run_id, reason in status["refused"])
 
 
 def _ills(pool: ExecutorPool, statuses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not statuses:
         yield f"{pool.name} has no worker. Start one: airflow hfreg worker --pool {pool.name}"
     for status in statuses:
+        yield from (f"{status['worker']} refused a message: {reason}" for _, reason in status["refused"])
         if status["version"] != __version__:
             yield (
                 f"{status['worker']} has airflow-provider-hfreg {status['version']}, and this machine {__version__}: "

@@ -95,7 +95,9 @@ def on_pool(name: str, *, cancelled: Callable[[], bool]) -> OnPool:
 def _settings(storages: Sequence[StorageAccess]) -> WorkersSettings:
     given: dict[str, Any] = {
         "broker_url": conf.get(_SECTION, "broker_url", fallback=""),
-        "message_keys": [key for key in conf.get(_SECTION, "message_keys", fallback="").split(",") if key],
+        "message_keys": [
+            key.strip() for key in conf.get(_SECTION, "message_keys", fallback="").split(",") if key.strip()
+        ],
         "storages": storages,
         "cache_folder": conf.get(_SECTION, "cache_folder", fallback=""),
     }
@@ -110,7 +112,8 @@ def _settings(storages: Sequence[StorageAccess]) -> WorkersSettings:
 def _storage(entry: Mapping[str, Any]) -> StorageAccess:
     if not isinstance(entry, dict) or not isinstance(entry.get("url"), str) or set(entry) - {"url", "conn_id"}:
         raise SettingsError(
-            f"[hfreg] worker_storages has {entry!r:.80}; each is a url and, for s3://, the conn_id that reaches it."
+            f"[hfreg] worker_storages has an entry of {', '.join(entry) if isinstance(entry, dict) else type(entry)}; "
+            "each is a url and, for s3://, the conn_id that reaches it."
         )
     access = StorageAccess.from_json({"url": entry["url"]})
     conn_id = entry.get("conn_id")

@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from airflow_provider_hfreg.errors import DeviceMemoryError, HfregError, InferenceError, RunCancelledError
+from airflow_provider_hfreg.errors import (
+    DeviceLostError,
+    DeviceMemoryError,
+    HfregError,
+    InferenceError,
+    RunCancelledError,
+)
 from airflow_provider_hfreg.pipelines.base import IntArray
 
 Cut = Callable[[IntArray, int], Sequence[IntArray]]
@@ -87,7 +93,7 @@ class Executor:
 
     def _blame(self, batch: IntArray, error: Exception, failed: dict[int, str], prove: Callable[[], None]) -> None:
         if self.is_fatal(error):
-            raise InferenceError(
+            raise DeviceLostError(
                 f"The device failed and answers nothing any more: {error}. Start the process again."
             ) from error
         if not self.proven:

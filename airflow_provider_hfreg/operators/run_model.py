@@ -93,7 +93,8 @@ class RunHFModelOperator(BaseOperator):
     :param executor_pool: name of a pool of ``[hfreg] executor_pools``, whose resident workers execute the shards;
         default: the task's own process. (templated)
     :param run_in: ``workers``: the pool's resident workers, this task only follows them. ``task``: the task's own
-        process, routed to the pool's Celery queue and Airflow pool, for Airflow's own workers on the GPU machines.
+        process, routed to the pool's Celery queue and Airflow pool, for Airflow's own workers on the GPU machines. A
+        mapped task is routed before its fields are known: ``RunHFModelOperator.partial(**routed_to("gpu-a10"), …)``.
     :param hfreg_conn_id: the registry's connection. (templated)
     :param storage_conn_id: for input and output, of type ``hfreg`` or ``aws``; default: the registry's. (templated)
     """

@@ -38,12 +38,14 @@ class Marker:
     """
     What a part's footer tells.
 
+    :param first_row: number of the shard's first row in the whole input, by the plan that it was cut by.
     :param attempt: which of the attempts at the shard wrote it.
     :param errors_key: of its quarantined rows; None where it has none.
     """
 
     batch_run_id: str
     shard: int
+    first_row: int
     attempt: str
     content_digest: str
     counts: RowCounts
@@ -87,11 +89,17 @@ def read_marker(store: ObjectStore, info: ObjectInfo) -> Marker:
         tail = store.get(info.key, start=max(0, info.size_bytes - footer_bytes))
     where = store.location(info.key)
     try:
-        return Marker.from_metadata(pq.read_metadata(pa.BufferReader(tail)), where=where)
+        marker = Marker.from_metadata(pq.read_metadata(pa.BufferReader(tail)), where=where)
     except pa.ArrowInvalid as error:
         raise RowsNotConservedError(
             f"{where} is no whole Parquet file: {error}. Move it away and run again."
         ) from error
+    if layout.find_part(info.key) != (marker.shard, marker.batch_run_id):
+        raise RowsNotConservedError(
+            f"{where} holds shard {marker.shard} of the run {marker.batch_run_id}: it was renamed or copied. Move it "
+            "away and run again."
+        )
+    return marker
 
 
 def committed_shards(store: ObjectStore, document: RunDocument) -> dict[int, Marker]:
@@ -115,6 +123,12 @@ def _is_of_run(key: str, document: RunDocument) -> bool:
 
 def _check_marker(marker: Marker, document: RunDocument) -> None:
     where = f"The part of shard {marker.shard} of the run {document.batch_run_id}"
+    planned = document.shards[marker.shard].first_row
+    if marker.first_row != planned:
+        raise RowsNotConservedError(
+            f"{where} begins at row {marker.first_row}, and its plan says {planned}: it was cut by another plan. Move "
+            "that part away and run again: the shard is then computed anew."
+        )
     check_conserved(marker.counts, planned_rows=document.shards[marker.shard].rows, where=where)
 
 
@@ -176,7 +190,7 @@ def orphaned_errors(keys: Iterable[str], markers: Iterable[Marker]) -> list[str]
     """
     Return the errors files that no part names: those of attempts that were killed or lost.
 
-    >>> marker = Marker("r", 0, "a1", "sha256:0", RowCounts(1, 0, 1), "_hfreg/r/errors/00000-a1.parquet")
+    >>> marker = Marker("r", 0, 0, "a1", "sha256:0", RowCounts(1, 0, 1), "_hfreg/r/errors/00000-a1.parquet")
     >>> orphaned_errors(["_hfreg/r/errors/00000-a1.parquet", "_hfreg/r/errors/00000-b2.parquet"], [marker])
     ['_hfreg/r/errors/00000-b2.parquet']
     """

@@ -190,7 +190,8 @@ def write_shard(
         check_conserved(counts, planned_rows=document.shards[index].rows, where=where)
         errors_key = layout.errors_key(index, attempt, document.batch_run_id) if errors else None
         digest = document.version.content_digest
-        marker = Marker(document.batch_run_id, index, attempt, digest, counts, errors_key)
+        first_row = document.shards[index].first_row
+        marker = Marker(document.batch_run_id, index, first_row, attempt, digest, counts, errors_key)
         part.finish(marker.to_metadata())
         if errors:
             errors.finish()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_hfreg.runs.parts import QuarantinedRow
     from airflow_provider_hfreg.runs.plan import RunDocument
     from airflow_provider_hfreg.runs.report import RowCounts
+    from airflow_provider_hfreg.runs.spec import BatchRequest
     from airflow_provider_hfreg.runs.tables.windows import TableWindow
 
 Observe = Callable[[int, "RowCounts", Sequence["QuarantinedRow"]], None]
@@ -61,13 +62,13 @@ class InProcess:
     def check(self, document: RunDocument, ask: Ask) -> None:
         """Load the model: one that cannot be loaded leaves nothing behind."""
         if document.rows:
-            load_engine(ask.version, document)
+            load_engine(ask.version, ask.request)
 
     def execute(
         self, document: RunDocument, missing: Sequence[int], ask: Ask, observe: Observe
     ) -> Generator[Marker, None, None]:
         """Execute one after the other, in order."""
-        engine = functools.cache(lambda: load_engine(ask.version, document))
+        engine = functools.cache(lambda: load_engine(ask.version, ask.request))
         # Closed here, not by the garbage collector: a failed run's error keeps its frames, and the reader with them.
         with contextlib.closing(_windows_ahead(document, missing, ask, engine)) as shards:
             for index, windows in shards:
@@ -84,15 +85,19 @@ class InProcess:
                 )
 
 
-def load_engine(version: ModelVersion, document: RunDocument) -> AnyEngine:
-    """Return the resident model of the run's version, with the run's own token budget."""
+def load_engine(version: ModelVersion, request: BatchRequest, *, device: str | None = None) -> AnyEngine:
+    """
+    Return the resident model of a version, with the request's own token budget.
+
+    :param device: None chooses.
+    """
     from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
 
-    engine = version.engine(document.request.function_name)
-    if document.request.token_budget is None or not isinstance(engine, Engine):
+    engine = version.engine(request.function_name, device=device)
+    if request.token_budget is None or not isinstance(engine, Engine):
         return engine
     # The resident engine is shared: this run's budget is its own.
-    return Engine(engine.loaded, token_budget=document.request.token_budget, window_rows=engine.window_rows)
+    return Engine(engine.loaded, token_budget=request.token_budget, window_rows=engine.window_rows)
 
 
 def _windows_ahead(

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from celery import Celery
-from celery.worker.control import inspect_command
+from celery.exceptions import Reject
+from celery.worker.control import Panel, inspect_command
 from kombu.exceptions import OperationalError
 
-from airflow_provider_hfreg.errors import BrokerUnavailableError
-from airflow_provider_hfreg.workers.messages import ShardMessage, signed
+from airflow_provider_hfreg.errors import BrokerUnavailableError, SettingsError
+from airflow_provider_hfreg.workers.messages import ShardMessage, message_id, signed
 from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.settings import WorkersSettings
 
@@ -34,8 +35,8 @@ _PUBLISH_POLICY = {"max_retries": 2, "interval_start": 0.1, "interval_step": 0.5
 class Worker(Protocol):
     """What the application needs of a worker; see :mod:`.worker`."""
 
-    def handle(self, text: str) -> None:
-        """Execute what a message asks for, or refuse it."""
+    def handle(self, text: str) -> bool:
+        """Execute what a message asks for, or refuse it; False gives it back to the queue."""
 
     def status(self) -> Mapping[str, Any]:
         """Return what it is and does, as plain JSON values."""
@@ -46,7 +47,8 @@ class Worker(Protocol):
 
 def make_app(settings: WorkersSettings) -> Celery:
     """Return the application; nothing is connected yet."""
-    app = Celery("hfreg", broker=settings.broker_url)
+    # Not the process's own application, which in a task or a triggerer is another one.
+    app = Celery("hfreg", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -74,8 +76,16 @@ def make_app(settings: WorkersSettings) -> Celery:
 
 def serve(app: Celery, worker: Worker, pool: ExecutorPool, *, hostname: str) -> None:
     """Run a worker in this process until it is told to stop; returns after a graceful stop."""
-    app.task(name=TASK)(worker.handle)
+
+    def shard(text: str) -> None:
+        if not worker.handle(text):
+            raise Reject(requeue=True)
+
+    app.task(name=TASK)(shard)
     app.hfreg_worker = worker
+    # Control messages are not signed: of Celery's own, which can stop a worker or turn it to another queue, none stays.
+    for name in set(Panel.data) - {"ping", _STATUS, _LOOK}:
+        del Panel.data[name]
     # Threads: a control message is answered during a forward, which "solo" does not, and CUDA survives no fork.
     app.Worker(
         hostname=hostname,
@@ -116,22 +126,30 @@ class Broker:
         self._keys = settings.message_keys
         self._pool = pool
         connection = self._app.connection_for_write()
-        # A transport's client raises errors of its own, which kombu wraps in some calls and not in others.
-        self._failures = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+        try:
+            # A transport's client raises errors of its own, which kombu wraps in some calls and not in others.
+            self._failures = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+        except (KeyError, ImportError) as error:
+            raise SettingsError(
+                f"The broker_url of the settings begins with {settings.broker_url.partition(':')[0]!r}, which Celery "
+                f"cannot speak here ({error}). Write redis://… or another of Celery's brokers, and install its client."
+            ) from error
 
-    def send(self, message: ShardMessage) -> None:
-        """Put a shard into the pool's queue."""
+    def send(self, message: ShardMessage) -> str:
+        """Put a shard into the pool's queue, and return the message's id, by which a worker would refuse it."""
+        text = signed(message, self._keys)
         with self._app.connection_for_write() as connection:
             self._asking(
                 lambda: self._app.send_task(
                     TASK,
-                    args=[signed(message, self._keys)],
+                    args=[text],
                     queue=self._pool.queue,
                     connection=connection,
                     retry=True,
                     retry_policy=_PUBLISH_POLICY,
                 )
             )
+        return message_id(text)
 
     def statuses(self, *, timeout_s: float) -> list[Mapping[str, Any]]:
         """

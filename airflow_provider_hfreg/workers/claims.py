@@ -23,6 +23,8 @@ from airflow_provider_hfreg.errors import CompareAndSwapLostError, KeyExistsErro
 from airflow_provider_hfreg.runs.report import RowCounts
 from airflow_provider_hfreg.storage.base import ObjectStore
 
+_SWAP_ATTEMPTS = 3
+
 
 class ClaimState(StrEnum):
     """Where a shard is."""
@@ -123,7 +125,7 @@ class HeldClaim:
         Write the claim anew.
 
         :param log: the number of its first line, and the lines.
-        :raises StorageError: it could not be written; it may be tried again.
+        :raises HfregError: it could not be written; it may be tried again.
         """
         with self._lock:
             if self.is_lost or self.claim.state is not ClaimState.RUNNING:
@@ -138,25 +140,33 @@ class HeldClaim:
                 state=state,
                 error=error,
             )
-            try:
-                self._etag = self._store.replace_if_match(self._key, claim.to_bytes(), self._etag)
-            except CompareAndSwapLostError:
-                self._read_back(claim)
+            for _ in range(_SWAP_ATTEMPTS):
+                try:
+                    self._etag = self._store.replace_if_match(self._key, claim.to_bytes(), self._etag)
+                except CompareAndSwapLostError:
+                    standing = self._read_back()
+                    if standing is None:
+                        return
+                    if standing == claim:
+                        break
+                else:
+                    break
+            else:
+                raise CompareAndSwapLostError(f"{self._store.location(self._key)} changes under its only writer.")
             self.claim = claim
 
-    def _read_back(self, claim: Claim) -> None:
-        """Tell an answer that was lost from a claim that was."""
+    def _read_back(self) -> Claim | None:
+        """
+        Tell an answer that was lost from a claim that was.
+
+        :return: what stands, this write or an earlier one of ours; None where the claim is lost.
+        """
         try:
-            standing, etag = read_claim(self._store, self._key)
+            standing, self._etag = read_claim(self._store, self._key)
         except (KeyNotFoundError, UnknownFormatError):
-            self.is_lost = True
-            return
-        if standing.attempt != claim.attempt:
-            self.is_lost = True
-        elif standing.renewals == claim.renewals:
-            self._etag = etag
-        else:  # an earlier write of ours stands, whose answer was lost
-            self._etag = self._store.replace_if_match(self._key, claim.to_bytes(), etag)
+            standing = None
+        self.is_lost = standing is None or standing.attempt != self.claim.attempt
+        return None if self.is_lost else standing
 
 
 def take_claim(store: ObjectStore, key: str, claim: Claim, *, takes_over: str | None) -> HeldClaim | None:

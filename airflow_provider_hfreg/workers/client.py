@@ -13,9 +13,10 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_hfreg import __version__
 from airflow_provider_hfreg.errors import (
     BrokerUnavailableError,
     HfregError,
@@ -24,6 +25,7 @@ from airflow_provider_hfreg.errors import (
     NoWorkerError,
     RunCancelledError,
     StorageUnavailableError,
+    WorkerError,
 )
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.asking import Ask
@@ -33,13 +35,14 @@ from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.workers.app import Broker
 from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim
 from airflow_provider_hfreg.workers.follow import Follower
-from airflow_provider_hfreg.workers.messages import ShardMessage
+from airflow_provider_hfreg.workers.messages import PROTOCOL, ShardMessage, plan_digest
 from airflow_provider_hfreg.workers.pools import ExecutorPool, check_version
 from airflow_provider_hfreg.workers.settings import WorkersSettings
 
 _POLL_S = (0.5, 5.0)  # between two looks: the shortest while something moves, the longest while nothing does
 _TICK_S = 0.25  # between two looks at ``cancelled``
 _ROLL_CALL_S = 15.0  # without a change in any claim for this long, the workers are asked whether they live
+_NEWCOMERS_S = 60.0  # and as often as this, for workers that came
 _ROLL_CALLS_S = (1.0, 3.0, 5.0)  # how long each of three waits for answers
 _PATIENCE_S = 120.0  # with a broker or a storage that was there and went away
 _SHARDS_PER_WORKER = 2
@@ -70,7 +73,7 @@ class OnPool:
         check_version(self.pool, ask.version)
         if document.rows:
             with contextlib.closing(Broker(self.settings, self.pool)) as broker:
-                _roll_call(broker, self.pool, document.batch_run_id)
+                roll_call(broker, self.pool, cancelled=self.cancelled)
 
     def execute(
         self, document: RunDocument, missing: Sequence[int], ask: Ask, observe: Observe
@@ -79,9 +82,11 @@ class OnPool:
         Send shards and follow them.
 
         :raises NoWorkerError: the workers are gone, and no claim moves.
+        :raises MessageRefusedError: a worker refuses what it is sent.
         :raises ShardAbandonedError: a shard ends its workers, again and again.
         :raises HfregError: a shard failed for good; the error is the worker's own.
         """
+        check_version(self.pool, ask.version)  # a run that began elsewhere is resumed here
         if not missing:
             return
         with contextlib.closing(Broker(self.settings, self.pool)) as broker:
@@ -104,21 +109,25 @@ class _Following:
         broker: Broker,
         on: OnPool,
     ) -> None:
-        self._document, self._log, self._output = document, ask.log, ask.output
+        self._document, self._request, self._log, self._output = document, ask.request, ask.log, ask.output
         self._broker, self._pool, self._cancelled = broker, on.pool, on.cancelled
         self._lapse_s = on.settings.lapse_s
+        self._longest_pause_s = min(_POLL_S[1], self._lapse_s / 6)
         self._follower = Follower(missing, lapse_s=self._lapse_s, resend_s=on.settings.resend_s)
+        self._plan = plan_digest(ask.output.get(layout.run_key(document.batch_run_id)))
         self._sender = uuid.uuid4().hex[:12]
+        self._sent: set[str] = set()  # ids of messages, by which workers say what they refused
         self._done: deque[int] = deque()  # shards whose claim says so, and whose marker is not read yet
         self._lines: dict[str, int] = {}  # of each attempt's log, how many were told
         self._in_flight = 0
         self._asked_s = 0.0
-        self._away_s: float | None = None  # since when the broker or the storage is away
+        self._looked_s = time.monotonic()
+        self._away_s: float | None = None  # since when the broker, the workers or the storage are away
 
     def markers(self, observe: Observe) -> Generator[Marker, None, None]:
         """Yield the marker of each shard as it is committed."""
         pause_s = _POLL_S[0]
-        while self._follower.open or self._done:
+        while True:
             moved = 0
             with self._patience():
                 moved = self._look(observe)
@@ -127,23 +136,34 @@ class _Following:
             while self._done:
                 marker = None
                 with self._patience():
-                    marker = find_marker(self._output, self._document, self._done[0])
-                    self._done.popleft()
+                    marker = self._read_marker()
                 if marker is None:
                     break
                 yield marker
-            pause_s = _POLL_S[0] if moved else min(_POLL_S[1], pause_s * 1.5)
+            if not self._follower.open and not self._done:
+                return
+            pause_s = _POLL_S[0] if moved else min(self._longest_pause_s, pause_s * 1.5)
             self._sleep(pause_s)
 
     def end(self) -> None:
         """Stop what is under way, or clear up where nothing is."""
+        run_id = self._document.batch_run_id
         with contextlib.suppress(HfregError):
             if self._follower.open:
-                self._output.put(layout.stopped_key(self._sender, self._document.batch_run_id), b"{}")
+                for sender in {self._sender, *self._follower.senders()}:
+                    self._output.put(layout.stopped_key(sender, run_id), b"{}")
                 self._broker.tell_to_look()
             else:
-                folder = layout.claims_folder(self._document.batch_run_id)
-                self._output.delete([info.key for info in self._output.list_infos(folder)])
+                self._output.delete([info.key for info in self._output.list_infos(layout.claims_folder(run_id))])
+
+    def _read_marker(self) -> Marker | None:
+        shard = self._done[0]
+        marker = find_marker(self._output, self._document, shard)
+        self._done.popleft()
+        if marker is None:
+            self._log.warning("Shard %d was done and its part is gone: it is computed anew.", shard)
+            self._follower.forget(shard)
+        return marker
 
     def _look(self, observe: Observe) -> int:
         """Read the claims that changed since the last look, and return how many these were."""
@@ -153,11 +173,20 @@ class _Following:
             for info in self._output.list_infos(layout.claims_folder(run_id))
             if (shard := layout.find_claim(info.key, run_id)) is not None
         ]
+        now_s = time.monotonic()
+        if now_s - self._looked_s > self._lapse_s / 2:
+            self._follower.resumed(now_s)
+        self._looked_s = now_s
+        for shard in self._follower.vanished(found):
+            self._follower.forget(shard)
+            if find_marker(self._output, self._document, shard) is not None:
+                self._follower.finished(shard)
+                self._done.append(shard)
         changed = self._follower.changed(found)
         for shard in changed:
             with contextlib.suppress(KeyNotFoundError):
                 claim, etag = read_claim(self._output, layout.claim_key(shard, run_id))
-                if self._follower.saw(shard, claim, etag, time.monotonic()):
+                if self._follower.saw(shard, claim, etag, now_s):
                     self._done.append(shard)
                 self._tell(claim)
                 if claim.state is not ClaimState.FAILED:  # whose rows will be read again, and whose error says more
@@ -174,49 +203,73 @@ class _Following:
         self._lines[claim.attempt] = claim.log_first + len(claim.log)
 
     def _ask_workers(self) -> None:
-        """Ask who is alive at the start, and when nothing moved for a while."""
+        """Ask who is alive: at the start, when nothing moved for a while, and now and then for newcomers."""
         now_s = time.monotonic()
         moved_s = max(self._follower.last_change_s() or 0.0, self._asked_s)
-        if self._in_flight and now_s - moved_s < _ROLL_CALL_S:
+        is_still = now_s - moved_s >= _ROLL_CALL_S
+        if self._in_flight and not is_still and now_s - self._asked_s < _NEWCOMERS_S:
             return
-        statuses = _roll_call(self._broker, self._pool, self._document.batch_run_id)
+        statuses: list[Mapping[str, Any]] = []
+        try:
+            statuses = roll_call(self._broker, self._pool, sent=self._sent, cancelled=self._cancelled)
+        except NoWorkerError:
+            if is_still or not self._in_flight:
+                raise
         self._asked_s = time.monotonic()
-        self._in_flight = self._pool.shards_in_flight or _SHARDS_PER_WORKER * len(statuses)
-        elsewhere = [status["running"]["batch_run_id"] for status in statuses if status["running"]]
-        busy = [run_id for run_id in elsewhere if run_id != self._document.batch_run_id]
-        if len(busy) == len(statuses):
+        if statuses:
+            self._in_flight = self._pool.shards_in_flight or _SHARDS_PER_WORKER * len(statuses)
+            self._check_heard(statuses)
+
+    def _check_heard(self, statuses: Sequence[Mapping[str, Any]]) -> None:
+        running = [status["running"] for status in statuses]
+        ignored = self._follower.ignored()
+        if ignored and None in running:
+            raise WorkerError(
+                f"Shard {ignored[0]} was sent several times and no worker of {self._pool.name!r} took it, though "
+                f"{statuses[running.index(None)]['worker']} is idle. Its log says why; most likely it cannot write to "
+                f"{self._output.url}."
+            )
+        others = {run["batch_run_id"] for run in running if run} - {self._document.batch_run_id}
+        if others and None not in running and not self._follower.senders():
             self._log.info(
                 "Waiting: the %d workers of %r are busy with the runs %s.",
                 len(statuses),
                 self._pool.name,
-                sorted(set(busy)),
+                ", ".join(sorted(others)),
             )
 
     def _send(self) -> None:
-        for send in self._follower.due(time.monotonic(), self._in_flight):
+        for send in self._follower.due(self._looked_s, self._in_flight):
             if send.delivery > 1:
-                self._log.warning("Shard %d is sent again, for the %d. time.", send.shard, send.delivery)
-            self._broker.send(
-                ShardMessage(
-                    output=self._output.url,
-                    batch_run_id=self._document.batch_run_id,
-                    shard=send.shard,
-                    sender=self._sender,
-                    delivery=send.delivery,
-                    takes_over=send.takes_over,
-                    lapse_s=self._lapse_s,
+                self._log.warning(
+                    "Shard %d is sent again, for the %d. time. %s", send.shard, send.delivery, send.because
                 )
+            message = ShardMessage(
+                output=self._output.url,
+                batch_run_id=self._document.batch_run_id,
+                plan=self._plan,
+                shard=send.shard,
+                sender=self._sender,
+                delivery=send.delivery,
+                takes_over=send.takes_over,
+                is_repeated=send.is_repeated,
+                on_row_error=self._request.on_row_error,
+                max_row_errors=self._request.max_row_errors,
+                token_budget=self._request.token_budget,
+                lapse_s=self._lapse_s,
             )
+            self._sent.add(self._broker.send(message))
 
     @contextlib.contextmanager
     def _patience(self) -> Generator[None, None, None]:
-        """Bear with a broker or a storage that restarts; a run of hours is not to end for a minute of theirs."""
+        """Bear with what restarts: a run of hours is not to end for a minute of a broker, of storage or of workers."""
         try:
             yield
-        except (BrokerUnavailableError, StorageUnavailableError) as error:
+        except (BrokerUnavailableError, StorageUnavailableError, NoWorkerError) as error:
             now_s = time.monotonic()
             self._away_s = self._away_s or now_s
-            if now_s - self._away_s > _PATIENCE_S:
+            never_there = isinstance(error, NoWorkerError) and not self._in_flight
+            if never_there or now_s - self._away_s > _PATIENCE_S:
                 raise
             self._log.warning("%s It is asked again.", error)
         else:
@@ -225,25 +278,37 @@ class _Following:
     def _sleep(self, pause_s: float) -> None:
         end_s = time.monotonic() + pause_s
         while (left_s := end_s - time.monotonic()) > 0:
-            if self._cancelled():
-                raise RunCancelledError(
-                    f"The run {self._document.batch_run_id} was stopped, as asked. The shards that are committed stay; "
-                    "running again goes on with the others."
-                )
+            check_not_cancelled(self._cancelled)
             time.sleep(min(left_s, _TICK_S))
 
 
-def _roll_call(broker: Broker, pool: ExecutorPool, batch_run_id: str) -> list[Mapping[str, Any]]:
+def check_not_cancelled(cancelled: Callable[[], bool]) -> None:
+    """
+    Raise if the run is to stop.
+
+    :raises RunCancelledError: it is.
+    """
+    if cancelled():
+        raise RunCancelledError(
+            "The run was stopped, as asked. The shards that are committed stay; running again goes on with the others."
+        )
+
+
+def roll_call(
+    broker: Broker, pool: ExecutorPool, *, sent: Collection[str] = (), cancelled: Callable[[], bool] = lambda: False
+) -> list[Mapping[str, Any]]:
     """
     Return what the pool's workers say of themselves.
 
+    :param sent: ids of messages, which none of them may have refused.
     :raises NoWorkerError: none answers, asked several times: a busy one answers too.
-    :raises MessageRefusedError: a worker refused this run's messages.
+    :raises MessageRefusedError: a worker refused a message, or speaks another protocol.
     """
     for timeout_s in _ROLL_CALLS_S:
+        check_not_cancelled(cancelled)
         statuses = broker.statuses(timeout_s=timeout_s)
         if statuses:
-            _check_not_refused(statuses, batch_run_id)
+            _check_obedient(statuses, sent)
             return statuses
     raise NoWorkerError(
         f"No worker of the executor pool {pool.name!r} answers on its broker. Start one where the hardware is: "
@@ -252,8 +317,13 @@ def _roll_call(broker: Broker, pool: ExecutorPool, batch_run_id: str) -> list[Ma
     )
 
 
-def _check_not_refused(statuses: Sequence[Mapping[str, Any]], batch_run_id: str) -> None:
+def _check_obedient(statuses: Sequence[Mapping[str, Any]], sent: Collection[str]) -> None:
     for status in statuses:
-        for refused_run, reason in status["refused"]:
-            if refused_run == batch_run_id:
-                raise MessageRefusedError(f"The worker {status['worker']} refused this run: {reason}")
+        if status["protocol"] != PROTOCOL:
+            raise MessageRefusedError(
+                f"The worker {status['worker']} has airflow-provider-hfreg {status['version']} and here is "
+                f"{__version__}; they do not understand each other. Install one version on both."
+            )
+        for refused, reason in status.get("refused", ()):
+            if refused in sent:
+                raise MessageRefusedError(f"The worker {status['worker']} refused a shard: {reason}")

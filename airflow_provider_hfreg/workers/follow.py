@@ -17,16 +17,23 @@ from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState
 MAX_DELIVERIES = 5
 """A shard that was begun this often, and ended never, stops the run."""
 
+_IGNORED = 3  # a shard that was sent this often, while a worker was idle, is one that workers do not take
 _RETRY_S = 5.0  # before a shard that failed is sent again, times the delivery
 
 
 @dataclass(frozen=True)
 class Send:
-    """Send a shard; the fields are those of the message."""
+    """
+    Send a shard; the fields are those of the message.
+
+    :param because: why its last worker failed, where it did.
+    """
 
     shard: int
     delivery: int
     takes_over: str | None
+    is_repeated: bool = False
+    because: str = ""
 
 
 @dataclass
@@ -34,7 +41,9 @@ class _Shard:
     claim: Claim | None = None
     etag: str | None = None  # of that claim
     changed_s: float = 0.0  # when that etag was first seen
-    sent_s: float | None = None  # when the message for that claim's state was sent
+    sent_s: float | None = None  # when the message for that claim's state was sent last
+    unclaimed: int = 0  # how often that message was sent
+    is_inherited: bool = False  # the claim was there before this try
     done: bool = False
 
 
@@ -70,8 +79,41 @@ class Follower:
         state = self._shards[shard]
         # A claim of an earlier try that says "done" and whose part is missing is one more claim to take over.
         state.done = claim.state is ClaimState.DONE and not self._is_first
-        state.claim, state.etag, state.changed_s, state.sent_s = claim, etag, now_s, None
+        state.claim, state.etag, state.changed_s = claim, etag, now_s
+        state.sent_s, state.unclaimed, state.is_inherited = None, 0, self._is_first
         return state.done
+
+    def vanished(self, etags: Iterable[tuple[int, str]]) -> list[int]:
+        """Return the open shards whose claims were there and are not any more: another try at the run finished them."""
+        there = {shard for shard, _ in etags}
+        return [shard for shard, state in self._shards.items() if state.etag and not state.done and shard not in there]
+
+    def forget(self, shard: int) -> None:
+        """Take a shard for one that nobody claimed yet."""
+        self._shards[shard] = _Shard()
+
+    def finished(self, shard: int) -> None:
+        """Take a shard for done: its part is there."""
+        self._shards[shard].done = True
+
+    def resumed(self, now_s: float) -> None:
+        """
+        Give every running claim its full time again: for a while nobody looked.
+
+        While storage was away its workers could not write either, and are none the worse for it.
+        """
+        for state in self._shards.values():
+            if state.claim is not None and state.claim.state is ClaimState.RUNNING:
+                state.changed_s = now_s
+
+    def senders(self) -> set[str]:
+        """Return whose messages the running shards came by: earlier tries' among them."""
+        running = (state.claim for state in self._shards.values() if state.claim and not state.done)
+        return {claim.sender for claim in running if claim.state is ClaimState.RUNNING}
+
+    def ignored(self) -> list[int]:
+        """Return shards that were sent several times and that nobody claimed."""
+        return [shard for shard, state in self._shards.items() if not state.done and state.unclaimed >= _IGNORED]
 
     def looked(self) -> None:
         """All claims that were there have been told: what changes from now on is new."""
@@ -97,8 +139,9 @@ class Follower:
             is_repeated = state.sent_s is not None
             if is_repeated or free > 0:
                 free -= not is_repeated
-                state.sent_s = now_s
-                sends.append(Send(shard, delivery, state.etag))
+                state.sent_s, state.unclaimed = now_s, state.unclaimed + 1
+                because = state.claim.error.message if state.claim and state.claim.error else ""
+                sends.append(Send(shard, delivery, state.etag, is_repeated, because))
         return sends
 
     def _waits(self, state: _Shard, now_s: float) -> bool:
@@ -116,8 +159,9 @@ class Follower:
 
     def _next_delivery(self, shard: int, state: _Shard) -> int:
         claim = state.claim
-        if claim is None:
-            return 1
+        is_given_up = claim is not None and (claim.state is ClaimState.FAILED or claim.delivery >= MAX_DELIVERIES)
+        if claim is None or (state.is_inherited and is_given_up):
+            return 1  # an earlier try ended by that, and somebody may have put it right
         if claim.state is ClaimState.RETURNED:
             return claim.delivery  # it was handed back in order
         if claim.state is ClaimState.FAILED and claim.error is not None:
@@ -128,15 +172,15 @@ class Follower:
             raise ShardAbandonedError(
                 f"Shard {shard} was begun {claim.delivery} times and never ended; {claim.worker} was the last to stop "
                 "answering while it ran it. Something in it ends its workers, most likely for want of memory: read "
-                "that worker's own log, then run with smaller shards (rows_per_shard), a smaller token_budget, or on a "
-                "pool with more memory. The shards that are committed stay."
+                "that worker's own log, then run again with a smaller token_budget or on a pool with more memory; the "
+                "shards that are committed stay."
             )
         return claim.delivery + 1
 
 
 def _not_before_s(state: _Shard) -> float:
     """Return the earliest time for another try of a shard that failed."""
-    if state.claim is None or state.claim.state is not ClaimState.FAILED:
+    if state.claim is None or state.claim.state is not ClaimState.FAILED or state.is_inherited:
         return 0.0
     return state.changed_s + _RETRY_S * state.claim.delivery
 

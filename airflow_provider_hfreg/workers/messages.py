@@ -9,13 +9,15 @@ spends hours of a GPU on it, and dated because a broker may bring it back tomorr
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from itsdangerous import BadData, SignatureExpired, URLSafeTimedSerializer
+from itsdangerous import BadData, URLSafeTimedSerializer
 
-from airflow_provider_hfreg.errors import MessageRefusedError
+from airflow_provider_hfreg.errors import MessageExpiredError, MessageRefusedError
 
 PROTOCOL = 1
 _SALT = "airflow-provider-hfreg.shard"
@@ -27,19 +29,59 @@ class ShardMessage:
     Execute a shard.
 
     :param output: URL of the run's output folder, where its ``run.json`` lies.
+    :param plan: digest of that ``run.json``, so that it is part of what is signed; see :func:`plan_digest`.
     :param sender: of this try at the run; what it stops are its own messages.
     :param delivery: from 1; how many times the shard was begun, this one included.
     :param takes_over: etag of the claim that this one replaces; None: there is no claim yet.
+    :param is_repeated: one of the same content was sent before, and may have arrived.
+    :param on_row_error: as this try asks for it, like ``max_row_errors`` and ``token_budget``: a run may be resumed
+        with others than it began with.
     :param lapse_s: the sender takes a claim that stays unchanged for this long for lapsed.
     """
 
     output: str
     batch_run_id: str
+    plan: str
     shard: int
     sender: str
     delivery: int = 1
     takes_over: str | None = None
+    is_repeated: bool = False
+    on_row_error: str = "quarantine"
+    max_row_errors: float | None = None
+    token_budget: int | None = None
     lapse_s: float = 30.0
+
+    @property
+    def max_age_s(self) -> float:
+        """A message older than this was sent again meanwhile, and is refused."""
+        return 4 * self.lapse_s
+
+
+_TYPES: Mapping[str, Any] = {
+    "output": str,
+    "batch_run_id": str,
+    "plan": str,
+    "shard": int,
+    "sender": str,
+    "delivery": int,
+    "takes_over": str | None,
+    "is_repeated": bool,
+    "on_row_error": str,
+    "max_row_errors": float | int | None,
+    "token_budget": int | None,
+    "lapse_s": float | int,
+}
+
+
+def plan_digest(run_json: bytes) -> str:
+    """Return the digest of a run's ``run.json`` as it is stored."""
+    return hashlib.sha256(run_json).hexdigest()
+
+
+def message_id(text: object) -> str:
+    """Return the name under which a worker says what it refused."""
+    return hashlib.sha256(str(text).encode()).hexdigest()[:16]
 
 
 def signed(message: ShardMessage, keys: Sequence[str]) -> str:
@@ -47,20 +89,15 @@ def signed(message: ShardMessage, keys: Sequence[str]) -> str:
     return str(_serializer(keys[:1]).dumps({"protocol": PROTOCOL, **asdict(message)}))
 
 
-def verified(text: object, keys: Sequence[str], *, max_age_s: float) -> ShardMessage:
+def verified(text: object, keys: Sequence[str]) -> ShardMessage:
     """
     Return what was signed.
 
-    :param max_age_s: whole seconds count.
-    :raises MessageRefusedError: it is unsigned or signed with another key, too old, or of another protocol.
+    :raises MessageRefusedError: it is unsigned or signed with another key, or of another protocol.
+    :raises MessageExpiredError: it is too old, or from another time.
     """
     try:
-        plain = _serializer(keys).loads(str(text), max_age=int(max_age_s))
-    except SignatureExpired as error:
-        raise MessageRefusedError(
-            f"The message was sent at {error.date_signed} and is older than {max_age_s:.0f} s: its sender has sent the "
-            "shard again. If every message is refused so, the clocks of the two machines differ."
-        ) from error
+        plain, sent = _serializer(keys).loads(str(text), return_timestamp=True)
     except BadData as error:
         raise MessageRefusedError(
             "The message is not signed with one of this worker's keys. Give sender and workers the same "
@@ -72,26 +109,30 @@ def verified(text: object, keys: Sequence[str], *, max_age_s: float) -> ShardMes
             f"The message has the protocol {theirs!r}, and this worker speaks {PROTOCOL}: install one version of "
             "airflow-provider-hfreg where runs are started and on the workers."
         )
-    return _message(plain)
+    message = _message(plain)
+    age_s = time.time() - sent.timestamp()
+    if abs(age_s) > message.max_age_s:  # either way: one clock may be before the other
+        raise MessageExpiredError(
+            f"The message was sent at {sent:%Y-%m-%d %H:%M:%S} UTC, {abs(age_s):.0f} s from now by this machine's "
+            "clock: it waited in the queue, and its sender has sent the shard again. If every message is refused so, "
+            "the clocks of the two machines differ."
+        )
+    return message
 
 
 def _message(plain: Mapping[str, Any]) -> ShardMessage:
-    types = {
-        "output": str,
-        "batch_run_id": str,
-        "shard": int,
-        "sender": str,
-        "delivery": int,
-        "takes_over": str | None,
-        "lapse_s": float | int,
-    }
-    given: dict[str, Any] = {option.name: plain.get(option.name) for option in fields(ShardMessage)}
-    for name, kind in types.items():
+    given: dict[str, Any] = {name: plain.get(name) for name in _TYPES}
+    for name, kind in _TYPES.items():
         if not isinstance(given[name], kind):
             raise MessageRefusedError(
-                f"The message has {name}={given[name]!r:.80}; its sender and this worker disagree."
+                f"The message has {name}={given[name]!r:.80}; its sender and this worker disagree about messages."
             )
-    return ShardMessage(**given)
+    message = ShardMessage(**given)
+    if not 1 <= message.lapse_s < math.inf:
+        raise MessageRefusedError(
+            f"The message has lapse_s={message.lapse_s}; it must be a number of seconds from 1 on."
+        )
+    return message
 
 
 def _serializer(keys: Sequence[str]) -> URLSafeTimedSerializer:

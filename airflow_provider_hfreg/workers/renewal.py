@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from airflow_provider_hfreg.errors import StorageError
+from airflow_provider_hfreg.errors import HfregError
 from airflow_provider_hfreg.runs.report import RowCounts
 from airflow_provider_hfreg.workers.claims import ClaimError, ClaimState, HeldClaim
 
@@ -75,7 +75,7 @@ class Renewal:
         for attempt in range(_END_ATTEMPTS):
             try:
                 self._held.write(counts=counts or self._counts, log=self._tail(), state=state, error=error)
-            except StorageError as failure:
+            except HfregError as failure:
                 log.warning("The end of a shard (%s) could not be written: %s", state, failure)
                 time.sleep(min(self._interval_s, 2.0**attempt))
             else:
@@ -91,5 +91,5 @@ class Renewal:
                 self._held.write(counts=self._counts, log=self._tail())
                 if self._is_stopped():
                     self._stopped.set()
-            except StorageError as failure:
+            except HfregError as failure:
                 log.warning("A claim could not be renewed, and will be at the next beat: %s", failure)

@@ -154,7 +154,7 @@ def read_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Wo
 
 
 def _keys_of(environment: Mapping[str, str]) -> list[str]:
-    return [key for key in environment.get(_KEYS_VARIABLE, "").split(",") if key]
+    return [key.strip() for key in environment.get(_KEYS_VARIABLE, "").split(",") if key.strip()]
 
 
 def parse_settings(plain: Mapping[str, Any]) -> WorkersSettings:

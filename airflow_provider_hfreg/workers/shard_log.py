@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 _LINES = 50
-_PACKAGE = "airflow_provider_hfreg"
+PACKAGE = "airflow_provider_hfreg"
 
 
 class ShardLog(logging.Handler):
@@ -17,7 +17,7 @@ class ShardLog(logging.Handler):
     Collects while it is entered, for the thread that entered it.
 
     >>> with ShardLog() as lines:
-    ...     logging.getLogger(_PACKAGE).warning("3 texts were cut")
+    ...     logging.getLogger(PACKAGE).warning("3 texts were cut")
     >>> lines.tail()
     (0, ('WARNING 3 texts were cut',))
     """
@@ -31,13 +31,13 @@ class ShardLog(logging.Handler):
 
     def __enter__(self) -> Self:
         self._thread = threading.get_ident()
-        logging.getLogger(_PACKAGE).addHandler(self)
+        logging.getLogger(PACKAGE).addHandler(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        logging.getLogger(_PACKAGE).removeHandler(self)
+        logging.getLogger(PACKAGE).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""

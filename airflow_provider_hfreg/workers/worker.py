@@ -15,19 +15,24 @@ Told to stop, it finishes the batch it is at and hands the shard back; what wait
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
+import os
+import signal
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from airflow_provider_hfreg import __version__
 from airflow_provider_hfreg.errors import (
+    DeviceLostError,
     DigestMismatchError,
     HfregError,
+    MessageExpiredError,
     MessageRefusedError,
     RunCancelledError,
 )
@@ -37,7 +42,6 @@ from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.commit import Marker, find_marker
 from airflow_provider_hfreg.runs.execute import execute_shard, read_shard
 from airflow_provider_hfreg.runs.execution import load_engine
-from airflow_provider_hfreg.runs.outputs import read_document
 from airflow_provider_hfreg.runs.parts import QuarantinedRow
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.read_ahead import ReadAhead
@@ -47,7 +51,13 @@ from airflow_provider_hfreg.runs.tables.windows import TableWindow
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState, HeldClaim, take_claim
-from airflow_provider_hfreg.workers.messages import PROTOCOL, ShardMessage, verified
+from airflow_provider_hfreg.workers.messages import (
+    PROTOCOL,
+    ShardMessage,
+    message_id,
+    plan_digest,
+    verified,
+)
 from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.renewal import Renewal
 from airflow_provider_hfreg.workers.settings import WorkersSettings
@@ -65,18 +75,35 @@ class Run:
     """
     A run whose shards this worker executes.
 
-    :raises MessageRefusedError: it reaches outside of what the worker may touch.
+    :raises MessageRefusedError: it reaches outside of what the worker may touch, or its plan is not the one meant.
     """
 
     def __init__(self, message: ShardMessage, settings: WorkersSettings) -> None:
         self._settings = settings
         self.output = self._open(message.output)
-        self.document: RunDocument = read_document(self.output, message.batch_run_id)
+        key = layout.run_key(message.batch_run_id)
+        content = self.output.get(key)
+        if plan_digest(content) != message.plan:
+            raise MessageRefusedError(
+                f"{self.output.location(key)} is not the one that was there when the message was signed. Something "
+                "changes the plans of runs; find out what, and begin the run anew."
+            )
+        self.document = RunDocument.from_bytes(content, where=self.output.location(key))
         self.inputs = self._open(self.document.input_root)
         settings.access(self.document.version.registry_url)
 
     def _open(self, url: str) -> ObjectStore:
         return open_store(url, self._settings.access(url).s3)
+
+    def document_for(self, message: ShardMessage) -> RunDocument:
+        """Return the plan with what this try at the run asks for: it may differ from what the run began with."""
+        request = replace(
+            self.document.request,
+            on_row_error=message.on_row_error,
+            max_row_errors=message.max_row_errors,
+            token_budget=message.token_budget,
+        )
+        return replace(self.document, request=request)
 
     @cached_property
     def version(self) -> ModelVersion:
@@ -116,7 +143,7 @@ class ShardWorker:
         self._settings, self._pool, self.name = settings, pool, name
         self._device = threading.Lock()
         self._stopping = threading.Event()
-        self._runs: OrderedDict[tuple[str, str], Run] = OrderedDict()
+        self._runs: OrderedDict[tuple[str, str, str], Run] = OrderedDict()
         self._lock = threading.Lock()
         self._current: _Current | None = None
         self._refused: deque[tuple[str, str]] = deque(maxlen=_REFUSALS_KEPT)
@@ -158,28 +185,27 @@ class ShardWorker:
 
     # --- messages
 
-    def handle(self, text: str) -> None:
-        """Execute what a message asks for, or refuse it; never raises for what is the message's fault."""
-        try:
-            message = verified(text, self._settings.message_keys, max_age_s=2 * self._settings.resend_s)
-        except MessageRefusedError as error:
-            self._refuse("", error)
-            return
-        try:
-            run = self._run(message)
-        except MessageRefusedError as error:
-            self._refuse(message.batch_run_id, error)
-        except HfregError as error:  # the run is gone, or storage is away: the sender sends again if it still wants it
-            log.warning("Shard %d of the run %s was dropped: %s", message.shard, message.batch_run_id, error)
-        else:
-            self._execute(run, message)
+    def handle(self, text: str) -> bool:
+        """
+        Execute what a message asks for, or refuse it; never raises for what is the message's fault.
 
-    def _refuse(self, batch_run_id: str, error: MessageRefusedError) -> None:
-        log.error("A message was refused: %s", error)
-        self._refused.append((batch_run_id, str(error)))
+        :return: whether it is dealt with; False: the worker stops, and somebody else may have it.
+        """
+        try:
+            message = verified(text, self._settings.message_keys)
+            run = self._run(message)
+            return self._execute(run, message)
+        except MessageExpiredError as error:
+            log.warning("A message was dropped: %s", error)
+        except HfregError as error:
+            log.error("A message was refused: %s", error)  # noqa: TRY400  it says all that a person needs
+            # What may pass is sent again; for the rest its sender asks.
+            if not error.retryable:
+                self._refused.append((message_id(text), str(error)))
+        return True
 
     def _run(self, message: ShardMessage) -> Run:
-        key = (message.output, message.batch_run_id)
+        key = (message.output, message.batch_run_id, message.plan)
         with self._lock:
             run = self._runs.pop(key, None)
         run = run or Run(message, self._settings)
@@ -196,15 +222,33 @@ class ShardWorker:
 
     # --- one shard
 
-    def _execute(self, run: Run, message: ShardMessage) -> None:
+    def _execute(self, run: Run, message: ShardMessage) -> bool:
+        # A repeated one has most likely been heard: it must not keep the place of one that reads ahead.
+        if message.is_repeated and not self._is_wanted(run, message):
+            return True
         windows = read_shard(run.document, message.shard, run.inputs, window_rows=_WINDOW_ROWS)
         with ReadAhead(windows) as ahead:
             with contextlib.suppress(HfregError):  # met again, and told, once the shard is claimed
                 run.version.local_folder()
             with self._device_held() as is_held:
-                held = self._claim(run, message) if is_held else None
+                if not is_held:
+                    return False
+                held = self._claim(run, message) if self._is_wanted(run, message) else None
                 if held is not None:
                     self._execute_claimed(run, message, ahead, held)
+        return True
+
+    def _is_wanted(self, run: Run, message: ShardMessage) -> bool:
+        """Tell whether the sender still waits for the shard, as far as storage knows."""
+        run_id, shard = message.batch_run_id, message.shard
+        if run.output.find_info(layout.stopped_key(message.sender, run_id)) is not None:
+            return False
+        if message.takes_over is None and run.output.find_info(layout.part_key(shard, run_id)) is not None:
+            return False  # a late message of a run that is past that
+        if message.is_repeated:
+            claim = run.output.find_info(layout.claim_key(shard, run_id))
+            return (None if claim is None else claim.etag) == message.takes_over
+        return True
 
     @contextlib.contextmanager
     def _device_held(self) -> Iterator[bool]:
@@ -221,11 +265,7 @@ class ShardWorker:
     def _claim(self, run: Run, message: ShardMessage) -> HeldClaim | None:
         key = layout.claim_key(message.shard, message.batch_run_id)
         claim = Claim(worker=self.name, sender=message.sender, delivery=message.delivery)
-        try:
-            held = take_claim(run.output, key, claim, takes_over=message.takes_over)
-        except HfregError as error:
-            log.warning("Shard %d of the run %s was dropped: %s", message.shard, message.batch_run_id, error)
-            return None
+        held = take_claim(run.output, key, claim, takes_over=message.takes_over)
         if held is None:
             log.info("Shard %d of the run %s has another worker already.", message.shard, message.batch_run_id)
         return held
@@ -246,17 +286,22 @@ class ShardWorker:
                 marker = self._marker(run, message, windows, renewal)
                 renewal.end(ClaimState.DONE, counts=marker.counts)
             except RunCancelledError:
-                log.info("Shard %d was stopped and is handed back.", message.shard)
+                what = "has another worker now" if held.is_lost else "was stopped and is handed back"
+                log.info("Shard %d %s.", message.shard, what)
                 renewal.end(ClaimState.RETURNED)
             except Exception as error:
-                if not isinstance(error, HfregError):
+                if isinstance(error, HfregError):
+                    log.error("Shard %d failed: %s", message.shard, error)  # noqa: TRY400  its traceback says no more
+                else:
                     log.exception("Shard %d of the run %s failed.", message.shard, message.batch_run_id)
                 renewal.end(ClaimState.FAILED, error=ClaimError(type(error).__name__, str(error)))
+                if isinstance(error, DeviceLostError):
+                    self._end_process()
             finally:
                 self._current = None
 
     def _marker(self, run: Run, message: ShardMessage, windows: ReadAhead[TableWindow], renewal: Renewal) -> Marker:
-        document, began_s = run.document, time.monotonic()
+        document, began_s = run.document_for(message), time.monotonic()
         # Who takes a claim over may find the part committed: its worker died between the two.
         marker = find_marker(run.output, document, message.shard) if message.takes_over else None
         if marker is not None:
@@ -265,7 +310,10 @@ class ShardWorker:
         log.info(
             "Shard %d: rows %d to %d, on %s.", shard.index, shard.first_row, shard.first_row + shard.rows, self.name
         )
-        self._load(run)
+        engine = functools.cache(lambda: load_engine(run.version, document.request, device=self._pool.device))
+        if document.rows and run.version.content_digest not in resident_digests():
+            engine()
+            log.info("Loaded %s in %.1f s.", run.version.reference, time.monotonic() - began_s)
         # A run's bad rows are counted by its sender; here those of one shard alone may be too many.
         watch = RowErrorWatch(document.request, document.rows)
 
@@ -279,7 +327,7 @@ class ShardWorker:
             document,
             message.shard,
             windows,
-            engine=lambda: load_engine(run.version, document),
+            engine=engine,
             inputs=run.inputs,
             output=run.output,
             cancelled=lambda: self._stopping.is_set() or renewal.must_stop(),
@@ -295,10 +343,8 @@ class ShardWorker:
         )
         return marker
 
-    @staticmethod
-    def _load(run: Run) -> None:
-        if not run.document.rows or run.version.content_digest in resident_digests():
-            return
-        began_s = time.monotonic()
-        load_engine(run.version, run.document)
-        log.info("Loaded %s in %.1f s.", run.version.reference, time.monotonic() - began_s)
+    def _end_process(self) -> None:
+        """End, in order: whoever keeps the worker alive starts another one, whose device is well."""
+        log.error("%s ends, because its device is lost to this process.", self.name)
+        self._stopping.set()
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -39,7 +39,9 @@ def written(document, folder, attempt, *, shard=0, bad=1):
     """An attempt at a shard of ten rows."""
     part, errors = folder / f"{attempt}.parquet", folder / f"{attempt}-errors.parquet"
     key = layout.errors_key(shard, attempt, document.batch_run_id) if bad else None
-    marker = Marker(document.batch_run_id, shard, attempt, "sha256:0", RowCounts(10, 10 - bad, bad), key)
+    first_row = document.shards[shard].first_row
+    counts = RowCounts(10, 10 - bad, bad)
+    marker = Marker(document.batch_run_id, shard, first_row, attempt, "sha256:0", counts, key)
     with pq.ParquetWriter(part, pa.schema([("n", pa.int64())])) as writer:
         writer.write_table(pa.table({"n": pa.array(range(10 - bad), pa.int64())}))
         writer.add_key_value_metadata(marker.to_metadata())
@@ -59,6 +61,27 @@ def test_the_footer_tells_who_wrote_a_part_and_what_became_of_its_rows(shard):
     info = place.output.find_info(layout.part_key(0, document.batch_run_id))
     assert read_marker(place.output, info) == marker
     assert committed_shards(place.output, document) == {0: marker}
+
+
+def test_a_part_that_was_cut_by_another_plan_is_none_of_this_one(shard):
+    """Of as many rows as this plan's shard, but other rows: the counts alone would not tell."""
+    place, document, folder = shard
+    attempt = written(document, folder, "a1")
+    other = replace(document, shards=(replace(document.shards[0], first_row=10),))
+    commit_shard(place.output, other, written(other, folder, "b2"))
+    with pytest.raises(RowsNotConservedError, match="begins at row 10, and its plan says 0"):
+        committed_shards(place.output, document)
+    with pytest.raises(RowsNotConservedError, match="cut by another plan"):
+        commit_shard(place.output, document, attempt)
+
+
+def test_a_part_under_another_ones_name_is_told(shard):
+    place, document, folder = shard
+    commit_shard(place.output, document, written(document, folder, "a1"))
+    place.output.copy(layout.part_key(0, document.batch_run_id), layout.part_key(1, document.batch_run_id))
+    info = place.output.find_info(layout.part_key(1, document.batch_run_id))
+    with pytest.raises(RowsNotConservedError, match=r"part-00001-.* holds shard 0 of the run"):
+        read_marker(place.output, info)
 
 
 def test_the_loser_takes_its_errors_with_it_and_goes_on_with_the_winners_counts(shard):

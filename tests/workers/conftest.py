@@ -112,6 +112,12 @@ class Desk:
 
 
 @pytest.fixture
+def make_desk(file_url, version):
+    """Make a desk in a folder; called with settings."""
+    return lambda settings: Desk(file_url, None, version, settings)
+
+
+@pytest.fixture
 def desk(file_url, version, worker):
     """A desk in a folder, with the session's worker."""
     return Desk(file_url, None, version, worker.settings)

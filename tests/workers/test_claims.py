@@ -110,10 +110,26 @@ def test_a_write_that_failed_is_no_lost_claim(file_url, when):
     held = take_claim(FaultyStore(local, faults), KEY, claim(), takes_over=None)
     with pytest.raises(StorageUnavailableError):
         held.write(counts=RowCounts(1, 1))
-    held.write(counts=RowCounts(2, 2))
-    held.write(counts=RowCounts(3, 3))
+    held.write(counts=RowCounts(2, 2), state=ClaimState.DONE)
     assert not held.is_lost
-    assert read_claim(local, KEY)[0].counts == RowCounts(3, 3)
+    assert read_claim(local, KEY)[0] == held.claim
+    assert (held.claim.state, held.claim.counts) == (ClaimState.DONE, RowCounts(2, 2))
+
+
+def test_a_claim_taken_over_while_an_answer_was_lost_is_lost(file_url):
+    local = LocalStore(file_url)
+
+    def taken_over():
+        take_claim(local, KEY, claim("w2", 2), takes_over=read_claim(local, KEY)[1])
+        raise StorageUnavailableError("the answer was lost")
+
+    faults = Faults(Fault("replace_if_match", taken_over, call=1, when="after"))
+    held = take_claim(FaultyStore(local, faults), KEY, claim("w1"), takes_over=None)
+    with pytest.raises(StorageUnavailableError):
+        held.write(counts=RowCounts(1, 1))
+    held.write(counts=RowCounts(2, 2))
+    assert held.is_lost
+    assert read_claim(local, KEY)[0].worker == "w2"
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"state": "asleep"}', b"\xff"])

@@ -49,9 +49,13 @@ def test_a_message_that_nobody_claims_is_sent_again_and_counts_as_the_same():
     following = follower()
     following.due(0, 1)
     assert following.due(RESEND_S - 1, 1) == []
-    assert following.due(RESEND_S, 1) == [Send(0, 1, None)]
+    assert following.due(RESEND_S, 1) == [Send(0, 1, None, is_repeated=True)]
     assert following.due(RESEND_S + 1, 1) == []
-    assert following.due(2 * RESEND_S, 1) == [Send(0, 1, None)]
+    assert following.ignored() == []
+    assert following.due(2 * RESEND_S, 1) == [Send(0, 1, None, is_repeated=True)]
+    assert following.ignored() == [0]
+    following.saw(0, claim(), "etag", 2 * RESEND_S + 1)
+    assert following.ignored() == []
 
 
 def test_a_claim_that_moves_is_never_taken_over_however_long_it_takes():
@@ -80,7 +84,7 @@ def test_a_failure_that_may_pass_is_tried_again_after_a_while():
     following = follower()
     following.saw(0, claim(ClaimState.FAILED, error=ClaimError("StorageUnavailableError", "away")), "etag", 10)
     assert following.due(10, 1) == []
-    assert following.due(60, 1) == [Send(0, 2, "etag")]
+    assert following.due(60, 1) == [Send(0, 2, "etag", because="away")]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +113,7 @@ def test_a_failure_that_comes_every_time_stops_the_run(kind, expected):
     following = follower()
     error = ClaimError(kind, "again")
     following.saw(0, claim(ClaimState.FAILED, MAX_DELIVERIES - 1, error), "etag", 0)
-    assert following.due(1000, 1) == [Send(0, MAX_DELIVERIES, "etag")]
+    assert following.due(1000, 1) == [Send(0, MAX_DELIVERIES, "etag", because="again")]
     following.saw(0, claim(ClaimState.FAILED, MAX_DELIVERIES, error), "etag 2", 1001)
     with pytest.raises(expected, match="again"):
         following.due(2000, 1)
@@ -131,6 +135,60 @@ def test_what_an_earlier_try_left_is_gone_on_with():
     following.looked()
     assert following.due(0, 9) == [Send(1, 2, "part gone"), Send(2, 1, None)]
     assert following.due(LAPSE_S, 9) == [Send(0, 3, "running")]
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        claim(ClaimState.FAILED, 1, ClaimError("ModelTooLargeError", "8 GiB")),
+        claim(ClaimState.FAILED, MAX_DELIVERIES, ClaimError("StorageUnavailableError", "away")),
+    ],
+)
+def test_what_ended_an_earlier_try_is_tried_anew(left):
+    """Somebody may have put it right: a larger machine, a storage that is back."""
+    following = fresh((0,))
+    following.saw(0, left, "etag", 0)
+    following.looked()
+    (send,) = following.due(0, 1)
+    assert (send.delivery, send.takes_over) == (1, "etag")
+
+
+def test_a_shard_that_an_earlier_try_gave_up_is_tried_anew_once_it_lapsed():
+    following = fresh((0,))
+    following.saw(0, claim(delivery=MAX_DELIVERIES), "etag", 0)
+    following.looked()
+    assert following.due(LAPSE_S - 1, 1) == []
+    assert following.due(LAPSE_S, 1) == [Send(0, 1, "etag")]
+
+
+def test_while_nobody_could_look_no_claim_lapses():
+    following = follower()
+    following.due(0, 1)
+    following.saw(0, claim(), "etag", 1)
+    following.resumed(100)
+    assert following.due(100 + LAPSE_S - 1, 1) == []
+    assert following.due(100 + LAPSE_S, 1) == [Send(0, 2, "etag")]
+
+
+def test_a_claim_that_vanished_is_no_claim():
+    following = follower(0, 1)
+    following.saw(0, claim(), "a", 0)
+    following.saw(1, claim(), "b", 0)
+    assert following.vanished([(1, "b")]) == [0]
+    following.forget(0)
+    assert following.vanished([(1, "b")]) == []
+    assert following.due(1, 2) == [Send(0, 1, None)]
+    following.finished(1)
+    assert following.open == 1
+
+
+def test_whose_messages_still_run_is_known():
+    following = fresh((0, 1, 2))
+    following.saw(0, replace(claim(), sender="earlier"), "a", 0)
+    following.looked()
+    following.saw(1, claim(), "b", 0)
+    following.saw(2, claim(ClaimState.DONE), "c", 0)
+    assert following.senders() == {"earlier", "s"}
 
 
 def test_only_a_changed_claim_of_an_open_shard_is_read():
