@@ -250,7 +250,7 @@ def test_a_run_outside_of_the_workers_storages_is_refused_and_the_sender_is_told
         },
         tmp_path / "elsewhere",
     )
-    with elsewhere, pytest.raises(MessageRefusedError, match=r"refused this run: .* is in none of the storages"):
+    with elsewhere, pytest.raises(MessageRefusedError, match=r"refused a shard: .* is in none of the storages"):
         slow_desk.run(**SLOW)
     assert "A message was refused" in elsewhere.log_text()
 
