@@ -109,6 +109,13 @@ PARAMS = {
         description="Stop, take their place, or stand beside them.",
         section="Tables",
     ),
+    "executor_pool": Param(
+        None,
+        type=["null", "string"],
+        title="Executor pool",
+        description="Name of a pool whose resident workers score the table. Empty: the task's own process.",
+        section="Tables",
+    ),
 }
 
 
@@ -191,6 +198,7 @@ def sentiment_nightly() -> None:
         output_prefix="predicted_",  # the table has a column "label" of its own
         if_output_exists="{{ params.if_output_exists }}",
         rows_per_shard=4_000,
+        executor_pool="{{ params.executor_pool or '' }}",
         retries=2,
         retry_delay=timedelta(seconds=30),
     )
