@@ -9,10 +9,10 @@ One rule for every such function, ``__call__`` of a task whose signature is not 
   lists.
 - **Arguments.** The run's parameters are keyword arguments; where a run is silent, the default that the signature
   gives, if it gives one.
-- **Result.** A list with one result per row. A result that is a dict with an output column's name is taken apart by
-  names; with several columns it must be one (or a list that holds just one). Any other result is the value of the one
-  column. In a ``STRING`` column lists and dicts become JSON text, as everywhere here; numpy and torch values are plain
-  ones. None is a null.
+- **Result.** A list with one result per row; a call of one row may leave that list out (:func:`one_each`). A result
+  that is a dict with an output column's name is taken apart by names; with several columns it must be one (or a list
+  that holds just one). Any other result is the value of the one column. In a ``STRING`` column lists and dicts become
+  JSON text, as everywhere here; numpy and torch values are plain ones. None is a null.
 
 A result that does not fit is its row's error, which says what was expected. Pure: it knows neither torch nor
 transformers, and takes whatever has ``tolist`` for an array.
@@ -68,16 +68,22 @@ def one_each(given: Any, count: int) -> list[Any]:
     """
     Return what a method gave, one result per input.
 
+    Some methods drop the outer list of a single input (fill-mask, and question-answering under 4.57): what is no list,
+    or one of several, is then the one result. A list of just one cannot be told from a list with one result per input
+    and is taken for that: of such a method's ``[{"token": …}]`` the object alone is the result.
+
     >>> one_each(np.zeros((2, 1)), 2), one_each({"text": "only"}, 1)
     ([[0.0], [0.0]], [{'text': 'only'}])
+    >>> one_each([{"token": 1}, {"token": 2}], 1), one_each([{"token": 1}], 1)
+    ([[{'token': 1}, {'token': 2}]], [{'token': 1}])
 
     :raises ValueError: it gave something else than one result per input.
     """
     results = plain(list(given) if isinstance(given, Iterator) else given)
     if isinstance(results, list) and len(results) == count:
         return results
-    if count == 1 and not isinstance(results, list):
-        return [results]  # some methods drop the outer list of a single input
+    if count == 1 and results != []:
+        return [results]
     found = f"a list of {len(results)}" if isinstance(results, list) else f"a {type(given).__name__}"
     raise ValueError(f"it was called with a list of {count} inputs and gave {found}, not a list of {count} results")
 

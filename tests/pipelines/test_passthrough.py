@@ -85,3 +85,12 @@ def test_results_are_one_for_each_input():
         one_each([1, 2], 3)
     with pytest.raises(ValueError, match="gave a dict, not a list of 2 results"):
         one_each({"input_ids": [[1], [2]]}, 2)
+
+
+def test_the_outer_list_of_a_single_input_may_be_missing():
+    best = [{"token": 1}, {"token": 2}]
+    assert one_each(best, 1) == one_each([best], 1) == [best]
+    assert one_each(np.array([1.0, 2.0]), 1) == [[1.0, 2.0]]
+    assert one_each([{"token": 1}], 1) == [{"token": 1}]  # not to be told from a list with one result
+    with pytest.raises(ValueError, match="gave a list of 0"):
+        one_each([], 1)

@@ -184,6 +184,30 @@ def test_a_task_of_the_stand_ins_has_their_methods(file_registry, tmp_path):
     ]
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Passing a list of SQuAD examples",  # 4.57 says that 5 will not take it
+    "ignore:__array__ implementation",  # 4.57 makes arrays of tensors as numpy 1 did
+)
+@pytest.mark.parametrize("task", ["fill-mask", "question-answering"])
+def test_a_method_that_drops_the_outer_list_of_one_row_runs(task, file_registry, tmp_path):
+    from airflow_provider_hfreg.testing import encoder_models
+
+    maker, row = {
+        "fill-mask": (encoder_models.masked_language_model, {"inputs": "the [MASK] was good"}),
+        "question-answering": (encoder_models.question_answerer, {"question": "who ?", "context": "a dull plot"}),
+    }[task]
+    pipe = pipeline(task, model=str(maker(tmp_path)), device="cpu", top_k=3)
+    taken = ModelSignature([FeatureSpec(name, DataType.STRING) for name in row], [OUTPUTS])
+    mv = file_registry.log_model(
+        pipe, model_name="best", options={"target_methods": ["predict"]}, signatures={"predict": taken}
+    )
+    rows = pd.DataFrame([row, row])
+    predicted = [json.loads(text) for text in mv.run(rows, function_name="predict")["outputs"]]
+    assert [len(best) for best in predicted] == [3, 3]
+    assert predicted[0] == predicted[1]
+    assert set(predicted[0][0]) >= {"score"}
+
+
 def test_a_method_that_is_not_there_is_refused_at_logging(file_registry, audio):
     pipe = pipeline(AUDIO, model=str(audio), device="cpu")
     with pytest.raises(InvalidOptionError, match="'hear', which is no callable method of AudioClassificationPipeline"):
