@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict
 
 from airflow_provider_hfreg.errors import InvalidOptionError, SignatureRequiredError
@@ -289,10 +289,27 @@ def _check_callable(method: str, given: ModelSignature) -> None:
 
 
 def _check_columns(given: ModelSignature, spec: PipelineSpec, task: PipelineTask) -> None:
-    """Refuse a signature that the task would not keep: its own code makes the columns, whatever is promised."""
+    """
+    Refuse a signature that the task would not keep: its own code makes the columns, whatever is promised.
+
+    Of the parameters it may list fewer. Their values go to the task's own code, so none may be of another name or type,
+    and none may promise another default.
+
+    :raises InvalidOptionError: it has other columns or parameters.
+    """
     inferred = task.signature(spec.parameters)
     if (given.inputs, given.outputs) != (inferred.inputs, inferred.outputs):
         raise InvalidOptionError(
             f"signatures['__call__'] is {given!r}, and the task {task.name!r} with these options has the columns of "
             f"{inferred!r}. Leave it out to have that one, or give these inputs and outputs."
         )
+    known = {param.name: param for param in inferred.params}
+    for param in given.params:
+        own = known.get(param.name)
+        if own is None or param not in (own, replace(own, default_value=None)):
+            listed = ", ".join(map(repr, inferred.params)) or "none"
+            raise InvalidOptionError(
+                f"signatures['__call__'] has {param!r}, which is no parameter of the task {task.name!r} with these "
+                "options. Leave it out, or give it as it stands here, with its default or None; for another default "
+                f"build the pipeline with that value. The parameters are: {listed}."
+            )

@@ -17,7 +17,7 @@ from airflow_provider_hfreg.registry.request import (
     functions_of,
     make_request,
 )
-from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec
+from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
 OWN = ModelSignature([FeatureSpec("x", DataType.DOUBLE)], [FeatureSpec("y", DataType.DOUBLE)])
@@ -89,6 +89,37 @@ def test_a_given_signature_of_a_known_task_may_list_fewer_parameters():
     fewer = ModelSignature(inferred.inputs, inferred.outputs, inferred.params[:1])
     request = make_request(model_name="finbert", signatures={"__call__": fewer})
     assert functions_of(request, PipelineSpec("text-classification"))[0].signature == fewer
+
+
+@pytest.mark.parametrize(
+    "param",
+    [
+        ParamSpec("foo", DataType.INT64, 3),
+        ParamSpec("max_length", DataType.STRING),
+        ParamSpec("max_length", DataType.INT64, shape=(-1,)),
+        ParamSpec("function_to_apply", DataType.STRING, "sigmoid"),
+    ],
+)
+def test_a_parameter_that_the_task_would_not_keep_is_refused_and_the_list_is_shown(param):
+    inferred = get_task("text-classification").signature({})
+    given = ModelSignature(inferred.inputs, inferred.outputs, [param])
+    with pytest.raises(InvalidOptionError) as caught:
+        functions_of(
+            make_request(model_name="finbert", signatures={"__call__": given}), PipelineSpec("text-classification")
+        )
+    assert repr(param) in str(caught.value)
+    assert all(repr(known) in str(caught.value) for known in inferred.params)
+
+
+def test_a_parameter_may_be_given_with_the_pipelines_own_default_or_without_one():
+    spec = PipelineSpec("text-classification", {"function_to_apply": "sigmoid"})
+    inferred = get_task("text-classification").signature(spec.parameters)
+    own = next(param for param in inferred.params if param.name == "function_to_apply")
+    assert own.default_value == "sigmoid"
+    for param in (own, ParamSpec("function_to_apply", DataType.STRING)):
+        given = ModelSignature(inferred.inputs, inferred.outputs, [param])
+        request = make_request(model_name="finbert", signatures={"__call__": given})
+        assert functions_of(request, spec)[0].signature == given
 
 
 def test_a_given_signature_with_other_columns_than_the_tasks_is_refused_and_both_are_shown():
