@@ -12,7 +12,8 @@ One rule for every such function, ``__call__`` of a task whose signature is not 
 - **Result.** A list with one result per row; a call of one row may leave that list out (:func:`one_each`). A result
   that is a dict with an output column's name is taken apart by names; with several columns it must be one (or a list
   that holds just one). Any other result is the value of the one column. In a ``STRING`` column lists and dicts become
-  JSON text, as everywhere here; numpy and torch values are plain ones. None is a null.
+  JSON text, as everywhere here; numpy and torch values are plain ones. None is a null; NaN is none, and an error
+  wherever it stands, since JSON cannot hold it and pandas could not tell it from a null.
 
 A result that does not fit is its row's error, which says what was expected. Pure: it knows neither torch nor
 transformers, and takes whatever has ``tolist`` for an array.
@@ -20,6 +21,8 @@ transformers, and takes whatever has ``tolist`` for an array.
 
 from __future__ import annotations
 
+import json
+import math
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,7 +31,6 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_provider_hfreg.pipelines.base import Results
-from airflow_provider_hfreg.pipelines.json_columns import json_text
 from airflow_provider_hfreg.signatures.arrow import arrow_type, is_list, type_name
 from airflow_provider_hfreg.signatures.cells import convert_cells
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec
@@ -144,12 +146,23 @@ def _cells(result: Any, outputs: Sequence[FeatureSpec]) -> list[Any]:
 
 def _cell(value: Any, feature: FeatureSpec) -> Any:
     """Return a value as its column takes it: what is made of parts is JSON text in a column of texts."""
+    if _holds_nan(value):
+        within = f" in {reprlib.repr(value)}" if isinstance(value, list | Mapping) else ""
+        raise _MisfitError(_expected(feature, f"NaN{within}"))
     if feature.dtype is not DataType.STRING or feature.shape is not None or not isinstance(value, list | Mapping):
         return value
     try:
-        return json_text(value)
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise _MisfitError(_expected(feature, f"what is no JSON ({error})")) from None
+
+
+def _holds_nan(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_nan, value.values()))
+    if isinstance(value, list):
+        return any(map(_holds_nan, value))
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _expected(feature: FeatureSpec, found: str) -> str:

@@ -68,6 +68,29 @@ def test_what_is_no_text_is_not_made_one(value, found):
     assert found in told([value], TEXT)[2][0]
 
 
+@pytest.mark.parametrize(
+    ("outputs", "value", "found"),
+    [
+        (TEXT, [float("nan")], "expected STRING for the output 'outputs', found NaN in [nan]"),
+        (TEXT, {"score": np.float32("nan")}, "found NaN in {'score': nan}"),
+        (TEXT, float("nan"), "found NaN"),
+        (TEXT, [float("inf")], "found what is no JSON"),
+        (
+            FeatureSpec("outputs", DataType.DOUBLE),
+            np.float64("nan"),
+            "expected DOUBLE for the output 'outputs', found NaN",
+        ),
+        (FeatureSpec("outputs", DataType.INT64), float("nan"), "found NaN"),
+        (FeatureSpec("outputs", DataType.FLOAT, (-1,)), np.array([0.5, np.nan]), "found NaN in [0.5, nan]"),
+        (FeatureSpec("outputs", DataType.FLOAT, (-1, -1)), [[0.5], [np.nan]], "found NaN in [[0.5], [nan]]"),
+    ],
+)
+def test_nan_is_neither_json_nor_a_null_but_its_rows_error(outputs, value, found):
+    row, _, errors = told([None, value], outputs)
+    assert row == [0]
+    assert found in errors[1]
+
+
 def test_numbers_and_lists_have_their_types():
     vector = FeatureSpec("vector", DataType.FLOAT, (-1,))
     assert told(np.array([[0.5, 1.0], [2.0, 3.0]]), vector)[1] == {"vector": [[0.5, 1.0], [2.0, 3.0]]}
