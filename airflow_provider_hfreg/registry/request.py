@@ -16,7 +16,7 @@ from airflow_provider_hfreg.errors import InvalidOptionError, SignatureRequiredE
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import find_column_task, get_task
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
-from airflow_provider_hfreg.signatures.params import check_params
+from airflow_provider_hfreg.signatures.params import INTEGERS, check_params
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 from airflow_provider_hfreg.versions.documents import plain_json
 from airflow_provider_hfreg.versions.layout import check_name
@@ -276,7 +276,7 @@ def _check_callable(method: str, given: ModelSignature) -> None:
     """
     Refuse a signature of which no call can be made.
 
-    :raises InvalidOptionError: no columns, or two of one name.
+    :raises InvalidOptionError: no columns, two of one name, or a ``batch_size`` that counts no rows.
     :raises UnknownParameterError: a parameter's default is not of its type.
     """
     check_params({spec.name: spec.default_value for spec in given.params}, given.params, f"signatures[{method!r}]")
@@ -285,6 +285,12 @@ def _check_callable(method: str, given: ModelSignature) -> None:
         if not names or len(set(names)) < len(names):
             raise InvalidOptionError(
                 f"signatures[{method!r}] has the {what} {names}; it needs at least one column, each with its own name."
+            )
+    for param in given.params:
+        if param.name == "batch_size" and (param.dtype not in INTEGERS or param.shape is not None):
+            raise InvalidOptionError(
+                f"signatures[{method!r}] has {param!r}; that parameter is the number of rows of a call, so its type is "
+                "DataType.INT64, without a shape."
             )
 
 

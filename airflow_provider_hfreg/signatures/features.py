@@ -52,7 +52,10 @@ def _check(spec: FeatureSpec | ParamSpec) -> None:
     if not isinstance(dtype, DataType):
         known = ", ".join(f"DataType.{known.name}" for known in DataType)
         raise InvalidOptionError(f"dtype={dtype!r} of {name!r} must be one of {known}.")
-    shape = tuple(spec.shape or ())
+    given = vars(spec)["shape"]
+    if given is not None and not isinstance(given, list | tuple):
+        raise InvalidOptionError(f"shape={given!r} of {name!r} must be a tuple of lengths, such as (-1,), or None.")
+    shape = tuple(given or ())
     if not all(isinstance(length, int) and not isinstance(length, bool) and length >= -1 for length in shape):
         raise InvalidOptionError(
             f"shape={spec.shape!r} of {spec.name!r} must hold a length for each list in a list, -1 for any length."

@@ -8,7 +8,7 @@ row of every run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,19 +68,42 @@ def _type_of(series: Any, label: str) -> pa.DataType:
 
 
 def _type_of_objects(series: Any, label: str) -> pa.DataType:
-    # Arrow takes arrays of one dimension alone, and True for 1 among numbers.
+    # Arrow takes arrays of one dimension alone.
     cells = [cell.tolist() if isinstance(cell, np.ndarray) and cell.ndim > 1 else cell for cell in series]
     kinds = {type(cell).__name__ for cell, there in zip(cells, series.notna(), strict=True) if there}
     try:
         inferred = pa.array(cells, from_pandas=True).type
+    except UnicodeEncodeError:
+        raise ColumnTypeError(
+            f"The column {label!r} holds text with half of a surrogate pair, which is no Unicode. Show rows without it."
+        ) from None
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
         inferred = None
-    if inferred is None or ("bool" in kinds and not pa.types.is_boolean(inferred)):
+    if inferred is None or _is_mixed(cells, inferred):
         raise ColumnTypeError(
             f"The column {label!r} holds values of several types, or of one that no feature has "
             f"({', '.join(sorted(kinds))}). Convert it to one: text, numbers, booleans or lists of them."
         )
     return inferred
+
+
+def _is_mixed(cells: Sequence[Any], inferred: pa.DataType) -> bool:
+    """Return whether Arrow took one kind of value for another: True for 1 among numbers, text for bytes."""
+    element = inferred
+    while is_list(element):
+        element = element.value_type
+    foreign = set() if pa.types.is_boolean(element) else {bool, np.bool_}
+    if pa.types.is_binary(element):
+        foreign |= {str, np.str_}
+    return not foreign.isdisjoint(map(type, _leaves(cells)))
+
+
+def _leaves(cells: Iterable[Any]) -> Iterator[Any]:
+    for cell in cells:
+        if isinstance(cell, list | tuple) or (isinstance(cell, np.ndarray) and cell.dtype == object):
+            yield from _leaves(cell)
+        else:
+            yield cell
 
 
 def _known(arrow: pa.DataType, label: str) -> pa.DataType:
@@ -117,10 +140,10 @@ ParamSpec(dtype=DataType.STRING, name='labels', default_value=['a', 'b'], shape=
     :raises InvalidOptionError: neither, or a value whose type is none of a parameter's.
     """
     if not isinstance(params, Mapping):
-        specs = tuple(params or ())
-        if not all(isinstance(spec, ParamSpec) for spec in specs):
+        specs = () if params is None else params
+        if not isinstance(specs, list | tuple) or not all(isinstance(spec, ParamSpec) for spec in specs):
             raise InvalidOptionError(f"params is {params!r:.80}; give default values by name, or ParamSpecs.")
-        return specs
+        return tuple(specs)
     return tuple(_param(name, value) for name, value in params.items())
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from airflow_provider_hfreg.errors import UnknownParameterError
 from airflow_provider_hfreg.signatures.features import DataType, ParamSpec
 
-_INTEGERS = frozenset({DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64})
+INTEGERS = frozenset({DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64})
 _FLOATS = frozenset({DataType.FLOAT, DataType.DOUBLE})
 
 
@@ -77,7 +77,7 @@ def _plain(value: Any, scalar: Callable[[Any], Any], depth: int) -> Any:
 
 
 def _scalar_of(dtype: DataType) -> Callable[[Any], Any]:
-    if dtype in _INTEGERS:
+    if dtype in INTEGERS:
         return _integer
     if dtype in _FLOATS:
         return _float

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_hfreg.errors import InvalidOptionError
 from airflow_provider_hfreg.signatures.features import FeatureSpec, ParamSpec
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class ModelSignature:
     It prints as ``show_functions`` is documented to print it, inputs and outputs alone: a generating task has some
     thirty parameters, which would hide them. ``params`` and :meth:`to_json` give the parameters.
 
+    :raises InvalidOptionError: what is no list of specs, or two parameters of one name. Which columns a function needs
+        is judged when a model is logged: any table has a signature.
+
     >>> from airflow_provider_hfreg.signatures.features import DataType
     >>> ModelSignature((FeatureSpec("inputs", DataType.STRING),), (FeatureSpec("outputs", DataType.STRING),))
     ModelSignature(
@@ -44,9 +48,20 @@ class ModelSignature:
     params: tuple[ParamSpec, ...] = ()
 
     def __post_init__(self) -> None:
-        # Lists are what people write; equality and hashing want tuples.
-        for name in ("inputs", "outputs", "params"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, kind in (("inputs", FeatureSpec), ("outputs", FeatureSpec), ("params", ParamSpec)):
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple) or not all(isinstance(spec, kind) for spec in given):
+                raise InvalidOptionError(
+                    f"{name}={given!r:.200} of a ModelSignature must be a list of {kind.__name__}."
+                )
+            # Lists are what people write; equality and hashing want tuples.
+            object.__setattr__(self, name, tuple(given))
+        names = [param.name for param in self.params]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidOptionError(
+                f"params of a ModelSignature has {twice!r} twice; each parameter has its own name."
+            )
 
     def __repr__(self) -> str:
         return f"ModelSignature(\n    {_block('inputs', self.inputs)},\n    {_block('outputs', self.outputs)}\n)"

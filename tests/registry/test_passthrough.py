@@ -111,6 +111,16 @@ def test_a_task_without_its_signature_is_refused_before_anything_is_written(file
             UnknownParameterError,
             "'top_k'.*must be INT64",
         ),
+        (
+            ModelSignature([SAMPLES], [OUTPUTS], [ParamSpec("batch_size", DataType.STRING, "x")]),
+            InvalidOptionError,
+            "the number of rows of a call",
+        ),
+        (
+            ModelSignature([SAMPLES], [OUTPUTS], [ParamSpec("batch_size", DataType.INT64, [2], (-1,))]),
+            InvalidOptionError,
+            "the number of rows of a call",
+        ),
     ],
 )
 def test_a_signature_that_no_call_can_be_made_of_is_refused(file_registry, audio, signature, error, message):

@@ -60,6 +60,11 @@ def test_a_column_is_a_feature(values, options, dtype, shape):
         ([[], []], {}, "holds no value in its lists"),
         (["a", 1], {}, r"several types.*\(int, str\)"),
         ([1, True], {"dtype": object}, r"several types.*\(bool, int\)"),
+        ([b"x", "y"], {}, r"several types.*\(bytes, str\)"),
+        ([[b"x", "y"]], {}, "several types"),
+        ([np.array([b"x", "y"], dtype=object)], {}, "several types"),
+        (["a", "\ud800"], {"dtype": object}, "half of a surrogate pair"),
+        ([["\ud800"]], {"dtype": object}, "half of a surrogate pair"),
         ([[1], 2], {}, r"\(int, list\)"),
         ([object()], {}, r"\(object\)"),
         ([{"a": 1}], {}, r"holds dicts.*json\.dumps"),
@@ -114,7 +119,9 @@ def test_parameters_are_told_by_their_defaults():
     assert infer_signature(TEXT, TEXT, given).params == given
 
 
-@pytest.mark.parametrize("params", [{"top_k": None}, {"stop": []}, {"mixed": [1, "a"]}, ["top_k"], {"d": {"a": 1}}])
+@pytest.mark.parametrize(
+    "params", [{"top_k": None}, {"stop": []}, {"mixed": [1, "a"]}, ["top_k"], {"d": {"a": 1}}, 5, 0, "top_k"]
+)
 def test_a_parameter_whose_type_cannot_be_told_is_refused(params):
     with pytest.raises(InvalidOptionError, match="params"):
         infer_signature(TEXT, TEXT, params)

@@ -22,7 +22,9 @@ params = st.builds(
     st.recursive(st.none() | st.integers() | st.text() | st.booleans(), st.lists, max_leaves=5),
     shapes,
 )
-signatures = st.builds(ModelSignature, st.lists(features), st.lists(features), st.lists(params))
+signatures = st.builds(
+    ModelSignature, st.lists(features), st.lists(features), st.lists(params, unique_by=lambda param: param.name)
+)
 
 
 @given(signatures)
@@ -67,11 +69,33 @@ def test_a_spec_is_written_in_one_way():
         (("x", "STRING"), "dtype='STRING' of 'x' must be one of DataType.INT8"),
         (("x", DataType.STRING, (-2,)), r"shape=\(-2,\) of 'x'"),
         (("x", DataType.STRING, ("a",)), "of 'x' must hold a length"),
+        (("x", DataType.STRING, (-1)), r"shape=-1 of 'x' must be a tuple of lengths, such as \(-1,\)"),
+        (("x", DataType.STRING, "-1"), "shape='-1' of 'x' must be a tuple"),
     ],
 )
 def test_a_spec_without_a_meaning_is_refused(arguments, message):
     with pytest.raises(InvalidOptionError, match=message):
         FeatureSpec(*arguments)
+
+
+X, TOP_K = FeatureSpec("x", DataType.STRING), ParamSpec("top_k", DataType.INT64)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((X, X), r"inputs=FeatureSpec\(.*must be a list of FeatureSpec"),
+        (([X], "outputs"), "outputs='outputs' of a ModelSignature must be a list of FeatureSpec"),
+        ((["x"], [X]), r"inputs=\['x'\]"),
+        (([X], [TOP_K]), r"outputs=\[ParamSpec\("),
+        (([X], [X], TOP_K), r"params=ParamSpec\(.*must be a list of ParamSpec"),
+        (([X], [X], {"top_k": 1}), "must be a list of ParamSpec"),
+        (([X], [X], [TOP_K, ParamSpec("top_k", DataType.STRING)]), "'top_k' twice"),
+    ],
+)
+def test_what_is_no_list_of_specs_is_no_signature(arguments, message):
+    with pytest.raises(InvalidOptionError, match=message):
+        ModelSignature(*arguments)
 
 
 def test_a_signature_prints_its_inputs_and_outputs_alone():
