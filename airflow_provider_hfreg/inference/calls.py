@@ -8,7 +8,8 @@ and residents need not know which of the two they hold.
 - One row a call, and so a row's result depends on nothing but the row: transformers' pipelines run a list one by one
   anyway. Where the signature has a parameter ``batch_size``, that many rows make a call, and it is passed on.
 - A call that fails is bisected down to the rows at fault; out of memory halves the calls.
-- Whatever draws random numbers draws them from the run's seed and the position of the call's first row.
+- The global generators of torch, numpy and Python draw from the run's seed and the position of the call's first row; a
+  generator of the method's own is its own affair.
 
 Which input a method must be able to run is not known here, so a method that fails for every row gives an error for
 every row, and no refusal of the whole.
@@ -17,6 +18,7 @@ every row, and no refusal of the whole.
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -129,7 +131,14 @@ def _cut(positions: IntArray, rows_per_call: int) -> Sequence[IntArray]:
 
 @contextlib.contextmanager
 def _random_numbers(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed torch's global generators, and leave them as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+    """Seed the global generators of torch, numpy and Python, and leave them as they were."""
+    of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002  the one that others draw from
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002  as above; it takes 32 bits
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(of_numpy)  # noqa: NPY002  as above
+        random.setstate(of_python)

@@ -121,16 +121,17 @@ class ModelVersion:
         :param output_format: as for :meth:`run`, and so the others.
         :param params: they may decide a type: with ``num_return_sequences`` above 1 a text becomes a list of texts.
         :raises InvalidOptionError: no such format.
+        :raises UnknownParameterError: a parameter that a run would refuse, in either format.
         :raises UnsupportedPipelineError: structs of a function whose signature was given.
         """
         if output_format not in OUTPUT_FORMATS:
             known = " or ".join(map(repr, OUTPUT_FORMATS))
             raise InvalidOptionError(f"output_format is {output_format!r:.80}; write {known}.")
         function = self.manifest.function(function_name)
+        given = check_params(params, function.signature.params, self.reference)
         columns = arrow_schema(function.signature.outputs)
         if output_format == OutputFormat.JSON.value:
             return columns
-        given = check_params(params, function.signature.params, self.reference)
         task = find_column_task(self.task, function.target_method)
         if task is None:
             raise UnsupportedPipelineError(

@@ -1,5 +1,7 @@
 """Windows through a method of a pipeline object: which rows share a call, who is blamed, what is random."""
 
+import random
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -33,6 +35,12 @@ class Doubler:
 
     def draw(self, numbers):
         return [float(torch.rand(1)) for _ in numbers]
+
+    def draw_with_numpy(self, numbers):
+        return [float(np.random.random()) for _ in numbers]  # noqa: NPY002  what is to be seeded
+
+    def draw_with_python(self, numbers):
+        return [random.random() for _ in numbers]
 
     def needs_gradients(self, numbers):
         return torch.ones(len(numbers), requires_grad=True) * torch.tensor(numbers)
@@ -88,16 +96,27 @@ def test_a_method_that_gives_too_few_results_is_told():
     assert "list of 1 inputs and gave a list of 0" in error.message
 
 
-def test_random_numbers_depend_on_the_seed_and_the_row_alone():
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
-    drawing = engine(Doubler(), "draw")
+def state_of_numpy():
+    return np.random.get_state()[1].tolist()  # noqa: NPY002  what is to be restored
+
+
+@pytest.mark.parametrize(
+    ("method", "state"),
+    [
+        ("draw", lambda: torch.get_rng_state().tolist()),
+        ("draw_with_numpy", state_of_numpy),
+        ("draw_with_python", random.getstate),
+    ],
+)
+def test_random_numbers_depend_on_the_seed_and_the_row_alone(method, state):
+    before = state()
+    drawing = engine(Doubler(), method)
     whole = drawing.run(window(1, 2, 3), seed=7, first_row=10).outputs.column("twice").to_pylist()
     single = drawing.run(window(3), seed=7, first_row=np.array([12])).outputs.column("twice").to_pylist()
     other = drawing.run(window(3), seed=8, first_row=12).outputs.column("twice").to_pylist()
     assert whole[2:] == single != other
     assert len(set(whole)) == 3
-    assert torch.equal(torch.get_rng_state(), before)
+    assert state() == before
 
 
 def test_a_tensor_is_a_list_of_results_and_no_gradient_is_kept():

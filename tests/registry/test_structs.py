@@ -7,7 +7,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from airflow_provider_hfreg.errors import InvalidOptionError, RowsFailedError, UnsupportedPipelineError
+from airflow_provider_hfreg.errors import (
+    InvalidOptionError,
+    RowsFailedError,
+    UnknownParameterError,
+    UnsupportedPipelineError,
+)
 from airflow_provider_hfreg.registry import Registry
 from airflow_provider_hfreg.testing import encoder_models, models
 
@@ -151,6 +156,12 @@ def test_another_format_is_refused_before_anything_is_loaded(output_format, vers
     ):
         with pytest.raises(InvalidOptionError, match="write 'json' or 'struct'"):
             ask()
+
+
+@pytest.mark.parametrize("output_format", ["json", "struct"])
+def test_a_parameter_that_a_run_would_refuse_has_no_columns(output_format, version_of):
+    with pytest.raises(UnknownParameterError, match="no parameter 'nope'"):
+        version_of("text-classification", top_k=2).output_schema(output_format, params={"nope": 1})
 
 
 def test_a_task_whose_signature_was_given_has_texts_and_no_structs(version_of):
