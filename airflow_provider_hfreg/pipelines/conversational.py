@@ -9,7 +9,8 @@ transformers had this pipeline up to 4.41, and this task does as it did: the tok
 of the turns, up to 256 new tokens follow unless the user or the model says otherwise (there, the model's own
 ``max_length`` was ignored), spaces before punctuation go unless ``clean_up_tokenization_spaces=False``, and of several
 texts the first is the reply. A model without a chat template gets what 4.41 took for its kind: Blenderbot its spaces
-between turns, every other (DialoGPT) an end-of-sequence token after each turn.
+between turns, every other (DialoGPT) an end-of-sequence token after each turn. There 4.41 differs for kinds that were
+never trained for this pipeline: it wrote ChatML's or Llama's marks, which they have not read, with a warning.
 
 A conversation longer than the model reads keeps its end, as text generation does.
 """

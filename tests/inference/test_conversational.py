@@ -1,4 +1,8 @@
-"""Replies, against what ConversationalPipeline of 4.41 did with one conversation, step by step."""
+"""Replies: the recorded ones of 4.41's ConversationalPipeline, and its steps done anew for more conversations."""
+
+import json
+import runpy
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -8,6 +12,8 @@ import transformers
 from airflow_provider_hfreg import inference
 from airflow_provider_hfreg.testing import models
 
+GOLDENS = Path(__file__).parents[1] / "pipelines" / "goldens"
+GOLDEN = json.loads((GOLDENS / "conversational.json").read_text("utf-8"))
 TEMPLATE = (
     "{% for message in messages %}{{ '<' + message['role'] + '>' + message['content'] + eos_token }}"
     "{% if message['content'] == 'refused' %}{{ raise_exception('not that') }}{% endif %}{% endfor %}"
@@ -57,6 +63,18 @@ def reply_of_4_41(folder, users, replies, **settings):
     return tokenizer.clean_up_tokenization(
         tokenizer.decode(new[0, start:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
     )
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: f"{case['architecture']}-{len(case['arguments'])}")
+def test_replies_are_those_that_4_41_gave(case, tmp_path, engine_of):
+    write_model = runpy.run_path(str(GOLDENS / "make_conversational.py"))["write_model"]
+    folder = str(write_model(tmp_path, case["architecture"], case["tokenizer_config"]))
+    pipe = inference.pipeline("conversational", folder, device="cpu", **case["arguments"])
+
+    result = engine_of(pipe).run(window(case["conversations"]))
+
+    assert result.errors == ()
+    assert [replies[-1] for replies in result.outputs.column("generated_responses").to_pylist()] == case["replies"]
 
 
 def test_the_new_reply_stands_after_the_earlier_ones(folder, engine_of):
