@@ -16,13 +16,13 @@ INSTALLED := $(VENV)/.installed-$(notdir $(CONSTRAINTS))
 # A cold import of torch and transformers compiles for six seconds unless Python may keep what it compiled.
 unexport PYTHONDONTWRITEBYTECODE
 # Small models gain nothing from threads that wait for each other, and tests run side by side.
-test test-all: export OMP_NUM_THREADS = 1
-test test-all: export TOKENIZERS_PARALLELISM = false
+test test-all test-families: export OMP_NUM_THREADS = 1
+test test-all test-families: export TOKENIZERS_PARALLELISM = false
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-older test-all lint constraints clean
+.PHONY: help demo test test-older test-families test-all install lint constraints clean
 
 help:  ## List these targets
 	@echo 'make <target>, one of:'
@@ -38,15 +38,23 @@ test: $(INSTALLED)  ## Run the tests, except the slow ones (ARGS="-k word" for s
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not gpu' $(ARGS)
 
 # The matrix of all tasks, and where the families differ: what is written and read back, and what pipelines keep.
-CORE := tests/matrix tests/inference tests/registry/test_generating_tasks.py
+CORE := tests/matrix tests/inference tests/pipelines/test_feature_extraction.py \
+    $(addprefix tests/registry/test_,generating_tasks.py hub_folders.py passthrough.py embeddings.py)
 OLDER := VENV=$(VENV)-transformers4 CONSTRAINTS=constraints/transformers4.txt
 
 test-older:  ## Run the core of the tests under transformers 4.57
 	$(MAKE) test $(OLDER) ARGS='$(CORE) $(ARGS)'
 
+test-families: $(INSTALLED)  ## Run what one family of transformers logged under the other
+	$(MAKE) install $(OLDER)
+	$(BIN)/python -m pytest -m slow tests/inference/test_families.py $(ARGS)
+
 test-all: $(INSTALLED)  ## Run all tests, under transformers 5 and 4.57
+	$(MAKE) install $(OLDER)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 	$(MAKE) test $(OLDER)
+
+install: $(INSTALLED)  ## Only make the virtual environment, if it is not there
 
 lint: $(INSTALLED)  ## Check style, types and who imports whom
 	$(BIN)/ruff check .

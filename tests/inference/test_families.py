@@ -2,7 +2,7 @@
 One logged version gives the same answers under transformers 4.57 and 5, tokenizer included.
 
 Needs a second environment with the other family: ``HFREG_OTHER_FAMILY_PYTHON`` names its interpreter, else it is
-the one that ``make test-all`` makes beside this one's.
+the one that ``make test-families`` makes beside this one's.
 """
 
 import json
@@ -95,7 +95,7 @@ def versions(tmp_path, classifiers, generators, plain, package):
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")  # Marian's, which never calls it
 @pytest.mark.skipif(
     OTHER_PYTHON is None,
-    reason="no other family: HFREG_OTHER_FAMILY_PYTHON names no Python, and `make test-all` made none",
+    reason="no other family: HFREG_OTHER_FAMILY_PYTHON names no Python, and `make test-families` made none",
 )
 def test_both_families_give_the_same_answers(versions):
     ours, theirs = _answers(sys.executable, versions), _answers(OTHER_PYTHON, versions)
