@@ -92,7 +92,8 @@ def make_request(
     """
     if sample_input_data is not None:
         warnings.warn(
-            "sample_input_data is ignored for Hugging Face models: their signature follows from the pipeline task.",
+            "sample_input_data is ignored for Hugging Face models: a method's signature is the one given in signatures "
+            "or follows from the pipeline task. infer_signature(inputs, outputs) makes one of example frames.",
             UserWarning,
             stacklevel=3,  # the caller of log_model
         )

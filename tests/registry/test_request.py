@@ -69,7 +69,8 @@ def test_tags_are_text():
 
 
 def test_sample_input_data_is_ignored_and_that_is_said():
-    with pytest.warns(UserWarning, match="sample_input_data is ignored"):
+    told = "sample_input_data is ignored.*given in signatures or follows from the pipeline task"
+    with pytest.warns(UserWarning, match=told):
         make_request(model_name="finbert", sample_input_data=[["x"]])
 
 
