@@ -14,7 +14,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_hfreg import inference
@@ -24,6 +24,7 @@ from airflow_provider_hfreg.storage.local import LocalStore
 
 TEXTS = ("the film was good", "Das Essen war größtenteils köstlich!", "it 's neither , nor")
 TABLE = json.dumps({"city": ["Kyiv", "a dull plot"], "year": ["1999", "10"]})
+NOISE = 1e-5
 ON, COUNT = st.booleans(), st.integers(1, 5)
 
 
@@ -149,6 +150,17 @@ TASKS = {
             TEXT_TO_TEXT, st.just({"src_lang": "en_XX"}), arguments({"tgt_lang": st.sampled_from(["fr_XX", "ja_XX"])})
         ),
     ),
+    "feature-extraction": (
+        ("encoder_models.embedder", {}),
+        [{"inputs": text} for text in (*TEXTS, "a dull plot " * 30)],
+        arguments(
+            {"pooling": st.sampled_from(["mean", "cls", "max", "last"])},
+            normalize=ON,
+            prompt=st.sampled_from(["", "query: "]),
+            max_length=st.integers(4, 40),
+            do_lower_case=ON,
+        ),
+    ),
     "conversational": (
         ("models.text_generator", {}),
         [{"user_inputs": [text], "generated_responses": []} for text in TEXTS],
@@ -186,7 +198,6 @@ def test_any_arguments_survive_and_nothing_stored_is_a_pickle(task, examples, fo
         shutil.rmtree(tmp_path / "store", ignore_errors=True)
         pipe = built(task, folder, arguments)
         said = answers(pipe, rows)
-        assume(said is not None)  # transformers refuses some combinations, and so a user cannot have them
         logged = registry_on(tmp_path).log_model(pipe, model_name="m", version_name="v")
 
         version = registry_on(tmp_path).resolve("m/v")
@@ -214,13 +225,10 @@ def built(task, folder, arguments):
 
 
 def answers(pipe, rows):
-    """Return what a pipeline object says to each row, or None where it cannot be asked so."""
+    """Return what a pipeline object says to each row; it refuses no combination of the arguments above."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            return [answer(pipe, **row) for row in rows]
-        except (ValueError, RuntimeError, TypeError, KeyError, IndexError):
-            return None
+        return [answer(pipe, **row) for row in rows]
 
 
 def answer(pipe, **row):
@@ -241,24 +249,79 @@ def in_columns(said, arguments):
 
 
 def assert_alike(rows, said):
-    assert others(rows) == others(said)
-    assert numbers(rows) == pytest.approx(numbers(said), abs=1e-5)
+    """
+    Compare results: numbers within 1e-5, all else to the letter.
+
+    A batch changes the last bits of a number, and so which of two that tie comes first.
+    Texts are compared as they are: weights this wide leave two tokens as near as that once in some 10,000 steps.
+    """
+    assert len(rows) == len(said)
+    for ours, theirs in zip(map(in_parts, rows), map(in_parts, said), strict=True):
+        assert numbers(ours) == pytest.approx(numbers(theirs), abs=NOISE)
+        for mine, others in zip(rankings(ours), rankings(theirs), strict=True):
+            assert_ranked_alike(mine, others)
+        assert unranked(ours) == unranked(theirs)
+
+
+def assert_ranked_alike(ours, theirs):
+    assert len(ours) == len(theirs)
+    for one in ours:
+        ties = [other for other in theirs if abs(other["score"] - one["score"]) <= NOISE]
+        assert any(unranked(one) == unranked(other) for other in ties)
+
+
+def in_parts(value):
+    """Return JSON text, arrays and labels beside their scores as lists and dicts, and what holds just one as that."""
+    if isinstance(value, str) and value.startswith("[{"):
+        value = json.loads(value)
+    if isinstance(value, dict) and {"labels", "scores"} <= value.keys():
+        best = zip(value["labels"], value["scores"], strict=True)
+        value = {"sequence": value["sequence"], "best": [{"label": label, "score": score} for label, score in best]}
+    if isinstance(value, dict):
+        parts = {key: in_parts(value[key]) for key in sorted(value)}
+        return next(iter(parts.values())) if len(parts) == 1 else parts
+    if isinstance(value, list | tuple | np.ndarray):
+        parts = [in_parts(part) for part in value]
+        return parts[0] if len(parts) == 1 else parts
+    return value
+
+
+def is_ranking(value):
+    """Return whether it is a list of the best, with scores that fall."""
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(part, dict) and "score" in part for part in value)
+    ):
+        return False
+    scores = [part["score"] for part in value]
+    return scores == sorted(scores, reverse=True)
+
+
+def rankings(value):
+    if is_ranking(value):
+        return [value]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [found for part in inner for found in rankings(part)]
+
+
+def leaves(value):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return [value] if inner is None else [leaf for part in inner for leaf in leaves(part)]
 
 
 def numbers(value):
     return [float(leaf) for leaf in leaves(value) if isinstance(leaf, float | np.floating)]
 
 
-def others(value):
-    return [leaf for leaf in leaves(value) if not isinstance(leaf, float | np.floating)]
-
-
-def leaves(value):
-    value = json.loads(value) if isinstance(value, str) and value.startswith("[{") else value
-    inner = [value[key] for key in sorted(value)] if isinstance(value, dict) else value
-    return (
-        [leaf for each in inner for leaf in leaves(each)] if isinstance(inner, list | tuple | np.ndarray) else [inner]
-    )
+def unranked(value):
+    """Return all but numbers that are not exact and lists of the best."""
+    if is_ranking(value):
+        return [len(value)]
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if inner is None:
+        return [] if isinstance(value, float | np.floating) else [value]
+    return [leaf for part in inner for leaf in unranked(part)]
 
 
 def assert_holds_no_pickle(url):
