@@ -140,7 +140,7 @@ def _load(
         **local,
     )
     with as_load_error(folder, spec), quiet():
-        tokenizer = load_tokenizer(folder, as_4=_encodes_as_4(spec, task), **local)
+        tokenizer = load_tokenizer(folder, as_4=encodes_as_4(spec, task), **local)
     return network, tokenizer, torch.device(chosen)
 
 
@@ -162,6 +162,15 @@ def prepare_loading(
     for place in dict.fromkeys((chosen, "cpu")):  # weights pass through main memory on their way to a GPU
         check_memory(required_bytes(spec), free_memory_bytes(place), device=place)
     return chosen, {"local_files_only": True, "trust_remote_code": trust_remote_code and spec.remote_code}
+
+
+def encodes_as_4(spec: PipelineSpec, task: PipelineTask | None) -> bool:
+    """
+    Tell whether a version's texts become tokens as under 4.57: it was logged there, or its task ended there.
+
+    :param task: None for one that this package does not run itself.
+    """
+    return (task is not None and task.last_family is not None) or spec.family == "4"
 
 
 def load_network(
@@ -195,10 +204,6 @@ def load_network(
         network = network.eval().to(device)
     _check_complete(report, folder, spec, unread=unread)
     return network
-
-
-def _encodes_as_4(spec: PipelineSpec, task: PipelineTask) -> bool:
-    return task.last_family is not None or (spec.transformers_version or "").startswith("4.")
 
 
 def _attention(spec: PipelineSpec, device: str) -> str | None:

@@ -20,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+
 from airflow_provider_hfreg.errors import InferenceError, InvalidOptionError, SignatureRequiredError
 from airflow_provider_hfreg.inference.devices import choose_device
 from airflow_provider_hfreg.inference.engine import Engine
@@ -27,6 +29,7 @@ from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import model_settings, settings_for
 from airflow_provider_hfreg.inference.loading import (
     LoadedPipeline,
+    encodes_as_4,
     load_pipeline,
     loaded_from,
     quiet,
@@ -44,6 +47,7 @@ from airflow_provider_hfreg.signatures.rows import RowError, from_cells, to_wind
 log = logging.getLogger(__name__)
 
 _OF_LOADING = ("revision", "token", "trust_remote_code", "local_files_only", "cache_dir")
+_OF_TOKENIZERS = ["*.json", "*.txt", "*.model", "*.spm", "*.tiktoken", "*.codes", "*.jinja", "*.py"]
 _NOT_NEEDED = ("framework", "batch_size", "num_workers", "use_fast")  # of transformers.pipeline; the engine decides
 
 
@@ -199,7 +203,7 @@ def build_stand_in(
     network = _network(pipeline_task, model, loading, settings)
     chosen = torch.device(_device_name(device))
     spec = _describe(pipeline_task, task, network, given)
-    reader = _tokenizer(tokenizer or model, loading)
+    reader = _tokenizer(tokenizer or model, loading, as_4=encodes_as_4(spec, pipeline_task))
     return StandInPipeline(loaded_from(network.eval().to(chosen), reader, spec, device=chosen))
 
 
@@ -236,14 +240,21 @@ def _network(task: PipelineTask, model: Any, loading: Mapping[str, Any], setting
         return auto_class.from_pretrained(model, **loading, **settings)
 
 
-def _tokenizer(source: Any, loading: Mapping[str, Any]) -> Any:
-    if isinstance(source, str | Path) and Path(source).is_dir():
-        return load_tokenizer(Path(source), as_4=True, **loading)  # the tasks that have no class any more ended there
+def _tokenizer(source: Any, loading: Mapping[str, Any], *, as_4: bool) -> Any:
     if isinstance(source, str | Path):
-        return transformers.AutoTokenizer.from_pretrained(source, **loading)
+        return load_tokenizer(_tokenizer_folder(source, loading), as_4=as_4, **loading)
     if callable(source) and hasattr(source, "model_input_names"):
         return source
     raise InvalidOptionError("A pipeline of a model object needs its tokenizer, too: give tokenizer=….")
+
+
+def _tokenizer_folder(source: str | Path, loading: Mapping[str, Any]) -> Path:
+    """Return where a tokenizer's files lie: of a hub id in the cache, so that both are read in one way."""
+    if Path(source).is_dir():
+        return Path(source)
+    options = {name: value for name, value in loading.items() if name != "trust_remote_code"}
+    with quiet():
+        return Path(huggingface_hub.snapshot_download(str(source), allow_patterns=_OF_TOKENIZERS, **options))
 
 
 def _device_name(device: Any) -> str:

@@ -40,6 +40,16 @@ class PipelineSpec:
     source: Mapping[str, Any] | None = None
     remote_code: bool = False
 
+    @property
+    def family(self) -> str | None:
+        """
+        Return the major version of transformers that it was logged under, which decides how texts become tokens.
+
+        >>> PipelineSpec("ner", transformers_version="4.57.1").family
+        '4'
+        """
+        return None if self.transformers_version is None else self.transformers_version.partition(".")[0]
+
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values."""
         return asdict(self)

@@ -1,12 +1,17 @@
 """Pipelines for tasks that the installed transformers lacks: built, called and refused as transformers' own were."""
 
+import json
+import shutil
+
 import pytest
 import torch
 import transformers
 
 from airflow_provider_hfreg import inference
 from airflow_provider_hfreg.errors import InferenceError, InvalidOptionError, UnsupportedPipelineError
-from airflow_provider_hfreg.inference.stand_in import StandInPipeline
+from airflow_provider_hfreg.inference.stand_in import StandInPipeline, build_stand_in, load_pipeline_object
+from airflow_provider_hfreg.pipelines.folder import describe_folder
+from airflow_provider_hfreg.testing.encoder_models import sentence_embedder
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +102,44 @@ def test_a_task_of_nobody_is_refused_with_those_there_are():
 def test_a_task_without_a_default_model_asks_for_one():
     with pytest.raises(InvalidOptionError, match="give model="):
         inference.pipeline("conversational")
+
+
+# --- whose tokenizer has a class of its own
+
+
+@pytest.fixture
+def classed_embedder(tmp_path):
+    """An embedder whose tokenizer.json keeps capitals, and whose tokenizer's class makes small letters."""
+    folder = sentence_embedder(tmp_path / "embedder", pooling="cls")
+    described = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(described | {"normalizer": {"type": "NFC"}}))
+    vocabulary = described["model"]["vocab"]
+    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)), encoding="utf-8")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": "BertTokenizer"}))
+    return folder
+
+
+def logged_vector(folder, text):
+    spec = describe_folder(folder, "feature-extraction")
+    return load_pipeline_object(folder, spec, device="cpu")(text)["embedding"]
+
+
+def test_a_pipeline_of_a_folder_reads_texts_as_the_version_of_that_folder_does(classed_embedder):
+    pipe = inference.pipeline("feature-extraction", str(classed_embedder), device="cpu")
+    expected = logged_vector(classed_embedder, "The FILM was GOOD")
+    assert pipe("The FILM was GOOD")["embedding"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("task", ["feature-extraction", "question-answering"])
+def test_a_tokenizer_of_the_hub_is_read_as_one_of_a_folder(task, classed_embedder, tmp_path):
+    snapshot = tmp_path / "cache" / "models--org--model" / "snapshots" / ("0" * 40)
+    shutil.copytree(classed_embedder, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    how = {"pooling": "cls"} if task == "feature-extraction" else {}
+
+    pipe = build_stand_in(task, "org/model", cache_dir=str(tmp_path / "cache"), local_files_only=True, **how)
+
+    of_folder = build_stand_in(task, str(classed_embedder), **how)
+    assert pipe.tokenizer("The FILM was GOOD")["input_ids"] == of_folder.tokenizer("The FILM was GOOD")["input_ids"]
