@@ -25,6 +25,7 @@ from airflow_provider_hfreg.inference.generation_settings import settings_of_pip
 from airflow_provider_hfreg.inference.loading import (
     as_load_error,
     built_as_logged,
+    encodes_as_4,
     load_network,
     prepare_loading,
     quiet,
@@ -63,7 +64,7 @@ def load_own_pipeline(
     pipeline_class = _pipeline_class(folder, spec, config)
     network = load_network(folder, spec, lambda config: _network_class(config, spec), chosen, **local)
     with as_load_error(folder, spec), quiet():
-        parts = _load_parts(pipeline_class, folder, local)
+        parts = _load_parts(pipeline_class, folder, spec, local)
 
         def build(**parameters: Any) -> Any:
             return pipeline_class(model=network, task=spec.task, device=torch.device(chosen), **parts, **parameters)
@@ -98,14 +99,16 @@ def _network_class(config: Mapping[str, Any], spec: PipelineSpec) -> Any:
     return getattr(transformers, str(spec.architecture))
 
 
-def _load_parts(pipeline_class: Any, folder: Path, local: Mapping[str, Any]) -> dict[str, Any]:
+def _load_parts(pipeline_class: Any, folder: Path, spec: PipelineSpec, local: Mapping[str, Any]) -> dict[str, Any]:
     """Load what the class says it needs, and of what it may use, what the folder holds."""
     parts = {}
     for name, auto_class in _PARTS.items():
         needed = getattr(pipeline_class, f"_load_{name}", False)  # None: may use it
         if needed or (needed is None and _holds(folder, name)):
-            load = load_tokenizer if name == "tokenizer" else getattr(transformers, auto_class).from_pretrained
-            parts[name] = load(folder, **local)
+            if name == "tokenizer":
+                parts[name] = load_tokenizer(folder, as_4=encodes_as_4(spec, None), **local)
+            else:
+                parts[name] = getattr(transformers, auto_class).from_pretrained(folder, **local)
     return parts
 
 

@@ -1,10 +1,15 @@
 """Tiny models in folders, made once per session, and windows of rows to put through them."""
 
+import importlib.util
+import json
+import sys
 import warnings
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+OWN = Path(__file__).parent / "own_classes" / "word_lengths.py"
 TEXTS = (
     "the film was good",
     "",
@@ -73,6 +78,40 @@ def plain():
             return transformers.pipeline(task, model=str(folder), device="cpu", **arguments)
 
     return build
+
+
+@pytest.fixture
+def word_lengths(monkeypatch, classifiers):
+    """A pipeline of a class that a user wrote, registered for a task of its own."""
+    import transformers
+
+    spec = importlib.util.spec_from_file_location("word_lengths", OWN)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "word_lengths", module)
+    spec.loader.exec_module(module)
+    known = transformers.pipelines.PIPELINE_REGISTRY.supported_tasks
+    monkeypatch.setitem(known, "word-lengths", None)  # taken back when the test ends
+    del known["word-lengths"]
+    transformers.pipelines.PIPELINE_REGISTRY.register_pipeline(
+        "word-lengths", pipeline_class=module.WordLengths, pt_model=transformers.AutoModelForSequenceClassification
+    )
+    return transformers.pipeline("word-lengths", model=str(classifiers("bert")), device="cpu", power=2)
+
+
+@pytest.fixture
+def keeping_capitals():
+    """Give a folder's tokenizer a class that makes small letters, and a tokenizer.json that keeps capitals."""
+
+    def classed(folder):
+        described = json.loads((folder / "tokenizer.json").read_text())
+        (folder / "tokenizer.json").write_text(json.dumps(described | {"normalizer": {"type": "NFC"}}))
+        vocabulary = described["model"]["vocab"]
+        (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)), encoding="utf-8")
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": "BertTokenizer"}))
+        return folder
+
+    return classed
 
 
 @pytest.fixture(scope="session")

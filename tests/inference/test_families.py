@@ -54,7 +54,7 @@ OF_THE_HUB = {
 
 
 @pytest.fixture
-def versions(tmp_path, classifiers, generators, plain, package):
+def versions(tmp_path, classifiers, generators, plain, package, word_lengths, keeping_capitals):
     """Log a pipeline of every kind of tokenizer under the family that runs this test."""
 
     def log(name, pipe):
@@ -76,6 +76,9 @@ def versions(tmp_path, classifiers, generators, plain, package):
     log("zero-shot", plain("zero-shot-classification", nli))
     embedder = sentence_embedder(tmp_path / "made embeddings", pooling="cls")
     log("embeddings", inference.pipeline("feature-extraction", str(embedder), device="cpu"))
+    classed = keeping_capitals(Path(shutil.copytree(classifiers("bert"), tmp_path / "made classed")))
+    word_lengths.tokenizer = plain("text-classification", classed).tokenizer
+    log("a class of their own", word_lengths)
     for name, (task, architecture, arguments) in STAND_INS.items():
         folder = _folder_of(tmp_path / f"made {name}", task, architecture)
         log(name, inference.pipeline(task, str(folder), device="cpu", max_new_tokens=8, **arguments))

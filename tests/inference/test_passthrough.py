@@ -1,14 +1,10 @@
 """Pipelines of other tasks into a folder and back: transformers' own classes, and one of somebody's own."""
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import transformers
 
 from airflow_provider_hfreg.errors import ModelLoadError, UnsafeModelError, UnsupportedPipelineError
 from airflow_provider_hfreg.inference.stand_in import load_pipeline_object
@@ -18,7 +14,6 @@ from airflow_provider_hfreg.testing.audio_models import audio_classifier, speake
 from airflow_provider_hfreg.versions.safety import check_content, select_files
 
 SAMPLES = [np.random.default_rng(0).normal(size=size) for size in (400, 100)]
-OWN = Path(__file__).parent / "own_classes" / "word_lengths.py"
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +24,6 @@ def audio(tmp_path_factory):
 @pytest.fixture(scope="module")
 def transcribing(tmp_path_factory):
     return transcriber(tmp_path_factory.mktemp("transcriber") / "model")
-
-
-@pytest.fixture
-def word_lengths(monkeypatch, classifiers):
-    """A pipeline of a class that a user wrote, registered for a task of its own."""
-    spec = importlib.util.spec_from_file_location("word_lengths", OWN)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "word_lengths", module)
-    spec.loader.exec_module(module)
-    known = transformers.pipelines.PIPELINE_REGISTRY.supported_tasks
-    monkeypatch.setitem(known, "word-lengths", None)  # taken back when the test ends
-    del known["word-lengths"]
-    transformers.pipelines.PIPELINE_REGISTRY.register_pipeline(
-        "word-lengths", pipeline_class=module.WordLengths, pt_model=transformers.AutoModelForSequenceClassification
-    )
-    return transformers.pipeline("word-lengths", model=str(classifiers("bert")), device="cpu", power=2)
 
 
 def test_a_pipeline_without_a_tokenizer_comes_back(audio, plain, package):

@@ -1,6 +1,5 @@
 """Pipelines for tasks that the installed transformers lacks: built, called and refused as transformers' own were."""
 
-import json
 import shutil
 
 import pytest
@@ -108,16 +107,8 @@ def test_a_task_without_a_default_model_asks_for_one():
 
 
 @pytest.fixture
-def classed_embedder(tmp_path):
-    """An embedder whose tokenizer.json keeps capitals, and whose tokenizer's class makes small letters."""
-    folder = sentence_embedder(tmp_path / "embedder", pooling="cls")
-    described = json.loads((folder / "tokenizer.json").read_text())
-    (folder / "tokenizer.json").write_text(json.dumps(described | {"normalizer": {"type": "NFC"}}))
-    vocabulary = described["model"]["vocab"]
-    (folder / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.get)), encoding="utf-8")
-    config = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": "BertTokenizer"}))
-    return folder
+def classed_embedder(tmp_path, keeping_capitals):
+    return keeping_capitals(sentence_embedder(tmp_path / "embedder", pooling="cls"))
 
 
 def logged_vector(folder, text):
