@@ -1,6 +1,5 @@
 """
-Loaded models of this process, by the digest of their content: two names of one content share one engine, if one family
-of transformers logged both, since tokens and texts are made as there.
+Loaded models of this process, by the digest of their content: two names of one content share one engine.
 
 A task that is run by columns has one engine; the functions with a given signature share one pipeline object. A version
 that has both holds its weights twice while both are used.
@@ -39,15 +38,8 @@ class Resident:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-_Content = tuple[str, str | None]
-
-
-def _content_of(version: ModelVersion) -> _Content:
-    return version.content_digest, version.spec.transformers_version
-
-
 # Least recently used first. Consent to remote code is part of the key: who did not give it gets no model that runs it.
-_residents: OrderedDict[tuple[_Content, str, bool, str], Resident] = OrderedDict()
+_residents: OrderedDict[tuple[str, str, bool, str], Resident] = OrderedDict()
 _lock = threading.RLock()  # held while loading: two loads at once would each count the same free memory
 
 
@@ -58,7 +50,7 @@ def get_resident(
     from airflow_provider_hfreg.inference.devices import choose_device  # noqa: PLC0415 - torch
 
     chosen = choose_device(device)
-    key = (_content_of(version), chosen, trust_remote_code, function.target_method)
+    key = (version.content_digest, chosen, trust_remote_code, function.target_method)
     with _lock:
         if key not in _residents:
             by_columns = find_column_task(version.task, function.target_method) is not None
@@ -81,7 +73,7 @@ def _by_calls(version: ModelVersion, function: ModelFunction, device: str, trust
     from airflow_provider_hfreg.inference.calls import CallEngine  # noqa: PLC0415 - torch
 
     for key, resident in _residents.items():
-        if key[:3] == (_content_of(version), device, trust_remote_code) and isinstance(resident.engine, CallEngine):
+        if key[:3] == (version.content_digest, device, trust_remote_code) and isinstance(resident.engine, CallEngine):
             pipe, lock = resident.engine.pipe, resident.lock
             break
     else:
@@ -103,7 +95,7 @@ def load_pipeline_object(version: ModelVersion, *, device: str | None = None, tr
 
 def resident_digests() -> list[str]:
     """Return the content digests of the models that are loaded, the least recently used first."""
-    return list(dict.fromkeys(digest for (digest, _), *_ in list(_residents)))
+    return list(dict.fromkeys(digest for digest, *_ in list(_residents)))
 
 
 def release_residents() -> None:

@@ -3,8 +3,8 @@ The immutable document whose existence is a version.
 
 Invariants:
 
-- ``content_digest`` depends on what a worker loads and what a caller is promised, on nothing else: not on the name, the
-  time, the machine or the nonce. Equal digests mean interchangeable versions.
+- ``content_digest`` depends on what a worker loads, how it reads texts, and what a caller is promised, on nothing else:
+  not on the name, the time, the machine or the nonce. Equal digests mean interchangeable versions.
 - Files lie in the order of their paths, so that one content has one manifest.
 - A path never leaves the folder that the version is exported to.
 
@@ -227,9 +227,9 @@ def content_digest(
     """
     Return the digest by which two versions are the same.
 
-    Of the spec, what decides how the files are loaded and run counts. Where the files came from, which library logged
-    them and what the files themselves say (architecture, sizes) does not: the same weights logged from a folder and
-    from a hub are one content.
+    Of the spec, what decides how the files are loaded and run counts, and of the transformers that logged them only the
+    major version: texts become tokens as there. Where the files came from and what they say themselves (architecture,
+    sizes) does not count: the same weights logged from a folder and from a hub are one content.
     """
     return digest_of(
         canonical_json(
@@ -240,6 +240,7 @@ def content_digest(
                 "dtype": spec.dtype,
                 "attn_implementation": spec.attn_implementation,
                 "remote_code": spec.remote_code,
+                "family": spec.family,
                 "functions": [function.to_json() for function in functions],
                 "options": dict(options),
                 "files": {file.path: file.digest for file in files},

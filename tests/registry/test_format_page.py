@@ -1,5 +1,6 @@
 """The page that describes the bucket: its reader reads, and its documents are ours."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_hfreg.versions.documents import read_document
+from airflow_provider_hfreg.versions.manifest import Manifest
 from airflow_provider_hfreg.versions.refs import Head, State
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
@@ -54,6 +56,24 @@ def test_the_pages_documents_have_the_keys_of_ours(file_registry, classifier):
     assert State.from_plain(state).to_bytes() == read_back(state)
     folder = Path(file_registry.url.removeprefix("file://"))
     assert set(format_document) == set(json.loads((folder / "format.json").read_bytes()))
+
+
+def test_the_content_digest_of_the_page_is_what_the_page_says_it_is():
+    document = json.loads(blocks("json")[0])
+    pipeline = document["pipeline"]
+    content = {
+        **{key: pipeline[key] for key in ("task", "parameters", "generation", "dtype", "attn_implementation")},
+        "remote_code": pipeline["remote_code"],
+        "family": pipeline["transformers_version"].split(".")[0],
+        "functions": document["functions"],
+        "options": document["options"],
+        "files": {file["path"]: file["digest"] for file in document["files"]},
+    }
+    named = re.search(r"canonical JSON of `\{(.*?)\}`", PAGE.read_text("utf-8"), flags=re.DOTALL)[1]
+    assert list(content) == re.findall(r'"(\w+)"', named)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    assert document["content_digest"] == "sha256:" + hashlib.sha256(canonical).hexdigest()
+    assert Manifest.from_bytes(json.dumps(document).encode(), "the page").content_digest == document["content_digest"]
 
 
 def read_back(document):

@@ -17,7 +17,7 @@ from airflow_provider_hfreg.errors import (
 )
 from airflow_provider_hfreg.inference import pipeline
 from airflow_provider_hfreg.registry import Registry
-from airflow_provider_hfreg.registry.residency import release_residents
+from airflow_provider_hfreg.registry.residency import release_residents, resident_digests
 from airflow_provider_hfreg.storage.local import LocalStore
 from airflow_provider_hfreg.testing.faults import FaultyStore
 from airflow_provider_hfreg.versions.manifest import Manifest
@@ -152,12 +152,12 @@ def test_versions_of_two_families_share_no_engine(file_registry, classifier, bes
 
     release_residents()
     twin = file_registry.log_folder(classifier, model_name="twin", version_name="v1", task=TASK)
-    logged_under = dataclasses.replace(twin.spec, transformers_version="4.56.0")
-    twin.manifest = dataclasses.replace(twin.manifest, spec=logged_under)
+    other = {"4": "5.0.0", "5": "4.57.0"}[twin.spec.family]
+    twin.manifest = dataclasses.replace(twin.manifest, spec=dataclasses.replace(twin.spec, transformers_version=other))
 
-    assert twin.content_digest == best.content_digest
     assert twin.engine() is not best.engine()
-    assert twin.engine().loaded.spec.transformers_version == "4.56.0"
+    assert twin.engine().loaded.spec.transformers_version == other
+    assert resident_digests() == [best.content_digest, twin.content_digest]
 
 
 def test_threads_run_one_version_at_the_same_time(best):

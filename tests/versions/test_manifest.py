@@ -55,7 +55,7 @@ def test_a_manifest_is_read_back_as_it_was_written():
         {"logged_by": {}},
         {"logged": Annotations()},
         {"files": tuple(reversed(manifest().files))},
-        {"spec": dataclasses.replace(manifest().spec, transformers_version="4.57.0", source={"folder": "/x"})},
+        {"spec": dataclasses.replace(manifest().spec, transformers_version="5.22.1", source={"folder": "/x"})},
     ],
 )
 def test_the_content_digest_does_not_depend_on_who_logged_it_when_and_how(changes):
@@ -73,15 +73,17 @@ def test_the_content_digest_does_not_depend_on_who_logged_it_when_and_how(change
         {"spec": dataclasses.replace(manifest().spec, generation={"do_sample": True})},
         {"spec": dataclasses.replace(manifest().spec, dtype="bfloat16")},
         {"spec": dataclasses.replace(manifest().spec, task="sentiment-analysis")},
+        {"spec": dataclasses.replace(manifest().spec, transformers_version="4.57.0")},
+        {"spec": dataclasses.replace(manifest().spec, transformers_version=None)},
     ],
 )
-def test_the_content_digest_changes_with_what_a_worker_loads(changes):
+def test_the_content_digest_changes_with_what_a_worker_loads_and_how_it_reads_texts(changes):
     assert manifest(**changes).content_digest != manifest().content_digest
 
 
 def test_the_content_digest_is_part_of_the_format():
     # A changed digest would make every logged version look new: change the format version with it.
-    assert manifest().content_digest == "sha256:a8724bfd08017939f0f23388f71c3d25c4c8ea898478547e6d866001c75d9c8f"
+    assert manifest().content_digest == "sha256:1ef0715a864c721b54fe0af2a17c6df9694b75f21f9d1fca9c7febb9adb63dbb"
 
 
 def test_a_manifest_changed_after_publishing_is_refused():
