@@ -12,7 +12,8 @@ the version is ours alone, its callable included; what a version does is recorde
 - ``pooling``: ``mean``, ``cls`` (the first token), ``max`` (of each number) or ``last`` (the last token);
 - ``normalize``: to length 1;
 - ``prompt``: a text to put before every text, such as ``"query: "``;
-- ``max_length``: tokens that a text is cut to, the special ones among them; else to what the model reads;
+- ``max_length``: tokens that a text is cut to, the special ones among them, and never more than the network reads;
+  else to what the model reads;
 - ``do_lower_case``: for a tokenizer that does not do it.
 
 They are those that were given; else those of the model's folder, where sentence-transformers wrote it; else mean
@@ -93,6 +94,9 @@ class FeatureExtraction(PipelineTask):
         pooling = parameters.get("pooling")
         if pooling is not None and pooling not in _POOLINGS:
             raise UnknownParameterError(f"pooling is {pooling!r:.80}; it must be one of {', '.join(_POOLINGS)}.")
+        longest = parameters.get("max_length")
+        if isinstance(longest, int) and longest < 1:
+            raise UnknownParameterError(f"max_length is {longest}; a text has at least 1 token.")
         return ModelSignature(_INPUTS, _OUTPUTS, with_defaults(_PARAMS, parameters))
 
     def parameters_of(
@@ -131,7 +135,7 @@ class FeatureExtraction(PipelineTask):
         return Sequences(
             row=np.arange(rows.num_rows, dtype=np.int64),
             text=text,
-            encoding=_encoding(parameters),
+            encoding=_encoding(parameters, context),
             settings={name: parameters.get(name, unsaid) for name, unsaid in _UNSAID.items()},
         )
 
@@ -150,13 +154,32 @@ class FeatureExtraction(PipelineTask):
         return Results(outputs.row[good], {"embedding": column}, not_a_number(outputs.row[~good].tolist()))
 
 
-def _encoding(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """A row is one sequence, and what a tokenizer might give besides is not asked for."""
+def _encoding(parameters: Mapping[str, Any], context: TaskContext) -> dict[str, Any]:
+    """
+    A row is one sequence, and what a tokenizer might give besides is not asked for.
+
+    :raises UnknownParameterError: ``max_length`` leaves no room for a text.
+    """
     given = {name: parameters.get(name) for name in ("truncation", "max_length")}
     given |= parameters.get("tokenize_kwargs") or {}
-    return {"truncation": True} | {
+    encoding = {"truncation": True} | {
         name: value for name, value in given.items() if value is not None and not name.startswith("return_")
     }
+    if "max_length" in encoding:
+        encoding["max_length"] = _longest(encoding, context)
+    return encoding
+
+
+def _longest(encoding: Mapping[str, Any], context: TaskContext) -> int:
+    """Return ``max_length``, or the network's positions if these are fewer: beyond them it has nothing to read with."""
+    longest: int = encoding["max_length"]
+    special = context.tokenizer.num_special_tokens_to_add() if encoding.get("add_special_tokens", True) else 0
+    if longest <= special:
+        raise UnknownParameterError(
+            f"max_length is {longest}, and the tokenizer puts {special} tokens of its own around a text; it must be at "
+            f"least {special + 1}."
+        )
+    return longest if context.positions is None else min(longest, context.positions)
 
 
 _NOT_SAID = (

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -140,6 +141,46 @@ def test_a_long_text_is_cut_where_the_version_says_and_counted(engines):
     assert np.abs(vectors(result)[0] - alone(engine, "a dull plot " * 9, "mean", max_length=8)).max() <= 1e-5
 
 
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "gpt2"])
+def test_a_text_is_cut_to_what_the_network_reads_whatever_max_length_says(architecture, engines):
+    engine = engines(architecture)
+
+    result = engine.run(window(["a dull plot " * 60, "x"]), {"max_length": 100_000})
+
+    assert (result.errors, result.truncated_rows) == ((), 1)
+    assert np.abs(vectors(result)[0] - alone(engine, "a dull plot " * 60, "mean")).max() <= 1e-5
+
+
+def test_a_folder_that_promises_more_than_its_network_reads_is_cut_to_that(folder_of, tmp_path):
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+
+    folder = Path(shutil.copytree(folder_of(encoder_models.sentence_embedder, pooling="cls"), tmp_path / "model"))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 10 * models.POSITIONS}))
+    engine = Engine(load_pipeline(folder, describe_folder(folder, "feature-extraction"), device="cpu"))
+
+    result = engine.run(window(["a dull plot " * 60]))
+
+    assert (result.errors, result.truncated_rows) == ((), 1)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_the_shortest_max_length_leaves_one_token_of_the_text_and_a_shorter_one_is_refused(architecture, engines):
+    engine = engines(architecture)
+    shortest = 1 + engine.loaded.tokenizer.num_special_tokens_to_add()
+    texts = window(["a dull plot", "a"])
+
+    result = engine.run(texts, {"max_length": shortest})
+
+    assert result.truncated_rows == 1
+    assert np.abs(vectors(result)[0] - alone(engine, "a dull plot", "mean", max_length=shortest)).max() <= 1e-5
+    for length in range(-3, shortest):
+        with pytest.raises(UnknownParameterError, match=rf"max_length is {length}[;,] "):
+            engine.run(texts, {"max_length": length})
+        with pytest.raises(UnknownParameterError, match=rf"max_length is {length}, "):
+            engine.run(texts, {"tokenize_kwargs": {"max_length": length}})
+
+
 def test_a_long_text_that_may_not_be_cut_is_that_rows_error(engines):
     result = engines("bert").run(window(["x", "a dull plot " * 60]), {"truncation": False})
     assert ([error.row for error in result.errors], result.row.tolist()) == ([1], [0])
@@ -256,6 +297,7 @@ def test_where_the_folder_says_nothing_the_plain_mean_is_recorded_and_told(folde
         ({"pooling": "median"}, "mean, cls, max, last"),
         ({"normalize": "yes"}, "normalize"),
         ({"max_length": "9"}, "max"),
+        ({"max_length": 0}, "max_length is 0; a text has at least 1 token"),
     ],
 )
 def test_a_value_that_a_parameter_cannot_have_is_refused(folders, arguments, told):
