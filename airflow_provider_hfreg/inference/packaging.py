@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,9 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
     _restore_model_config(pipe, folder)
     if is_own_class(pipe):
         save_class(pipe, folder)
+    if task is not None:
+        width = getattr(pipe.model.config.get_text_config(), "hidden_size", None)
+        _write_json_files(task.files_of(parameters, width), folder)
     _scrub(folder)
     config, weights = pipe.model.config, describe_weights(folder)
     return PipelineSpec(
@@ -132,6 +136,13 @@ def _restore_model_config(pipe: Any, folder: Path) -> None:
         settings["prefix"] = prefix
     if config != saved:
         path.write_text(json.dumps(config, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _write_json_files(files: Mapping[str, Any], folder: Path) -> None:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def _scrub(folder: Path) -> None:

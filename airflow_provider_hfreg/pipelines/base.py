@@ -265,6 +265,20 @@ class PipelineTask(ABC):
         """
         return dict(parameters)
 
+    def files_of(
+        self,
+        parameters: Mapping[str, Any],  # noqa: ARG002  as above
+        dimension: int | None,  # noqa: ARG002  as above
+    ) -> Mapping[str, Any]:
+        """
+        Return JSON files, by path, that tell whoever reads a packaged folder what the parameters say: the inverse of
+        :meth:`completed`.
+
+        :param parameters: as :meth:`completed` gave them.
+        :param dimension: of the model's vectors; None where its configuration does not say it.
+        """
+        return {}
+
     @abstractmethod
     def preprocess(self, rows: pa.RecordBatch, context: TaskContext) -> Sequences:
         """Return the sequences of a window of rows; a row may need several, or be an error."""

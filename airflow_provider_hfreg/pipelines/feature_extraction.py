@@ -48,7 +48,7 @@ from airflow_provider_hfreg.pipelines.base import (
 )
 from airflow_provider_hfreg.pipelines.generation import with_defaults
 from airflow_provider_hfreg.pipelines.scores import not_a_number
-from airflow_provider_hfreg.pipelines.sentence_transformers import read_pooling, read_reading
+from airflow_provider_hfreg.pipelines.sentence_transformers import files_saying, read_pooling, read_reading
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec, ParamSpec
 from airflow_provider_hfreg.signatures.signature import ModelSignature
 
@@ -123,6 +123,10 @@ class FeatureExtraction(PipelineTask):
         if "pooling" not in whole:
             log.warning(_NOT_SAID, "A model made in memory" if folder is None else folder)
         return {**_UNSAID, **whole}
+
+    def files_of(self, parameters: Mapping[str, Any], dimension: int | None) -> Mapping[str, Any]:
+        """Return the files by which sentence-transformers, and whoever logs the folder, makes the same vectors."""
+        return files_saying(parameters, dimension)
 
     def preprocess(self, rows: pa.RecordBatch, context: TaskContext) -> Sequences:
         """Return one text per row."""

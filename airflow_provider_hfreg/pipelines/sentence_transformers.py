@@ -1,5 +1,6 @@
 """
-What a sentence-transformers folder says of its embeddings: pooling, normalisation, and how texts are read.
+What a sentence-transformers folder says of its embeddings: pooling, normalisation, and how texts are read; and the
+files of such a folder for a model that was logged with these as parameters.
 
 Such a folder is a Hugging Face one with a list of modules beside it, each with a small file of its own:
 
@@ -23,7 +24,7 @@ from typing import Any
 from airflow_provider_hfreg.errors import UnsupportedPipelineError
 from airflow_provider_hfreg.pipelines.json_files import read_json_list, read_json_object
 
-_MODULES = "modules.json"
+_MODULES, _PROMPTS = "modules.json", "config_sentence_transformers.json"
 _CHAINS = (("Transformer", "Pooling"), ("Transformer", "Pooling", "Normalize"))
 _POOLINGS = {"mean": "mean", "cls": "cls", "max": "max", "lasttoken": "last"}
 # Before version 6; a file in which none is set means the mean.
@@ -119,6 +120,45 @@ def read_reading(folder: Path) -> dict[str, Any]:
         found["max_length"] = longest
     if config.get("do_lower_case"):
         found["do_lower_case"] = True
-    prompts = read_json_object(folder / "config_sentence_transformers.json") or {}
+    prompts = read_json_object(folder / _PROMPTS) or {}
     prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"))
     return found | ({"prompt": str(prompt)} if prompt else {})
+
+
+def files_saying(parameters: Mapping[str, Any], dimension: int | None) -> dict[str, Any]:
+    """
+    Return the JSON files, by path, from which :func:`read_pooling` and :func:`read_reading` read these parameters.
+
+    They are spelt as before version 6 of sentence-transformers, which later versions read, too.
+
+    :param parameters: with ``pooling`` and ``normalize``; ``truncation`` and ``tokenize_kwargs`` have no place there.
+    :param dimension: of the vectors, without which sentence-transformers asks for it; None where nobody knows it.
+
+    >>> list(files_saying({"pooling": "cls", "normalize": True, "max_length": 128}, 384))
+    ['modules.json', '1_Pooling/config.json', 'sentence_bert_config.json']
+    """
+    kinds = _CHAINS[1] if parameters["normalize"] else _CHAINS[0]
+    modes = {ours: theirs for theirs, ours in _POOLINGS.items()}
+    mode = modes[parameters["pooling"]]
+    files: dict[str, Any] = {
+        _MODULES: [
+            {
+                "idx": index,
+                "name": str(index),
+                "path": f"{index}_{kind}" if index else "",
+                "type": f"sentence_transformers.models.{kind}",
+            }
+            for index, kind in enumerate(kinds)
+        ],
+        "1_Pooling/config.json": ({} if dimension is None else {"word_embedding_dimension": dimension})
+        | {"include_prompt": True}
+        | {flag: mode == named for flag, named in _FLAGS.items()},
+    }
+    if parameters.get("max_length") is not None or parameters.get("do_lower_case"):
+        files["sentence_bert_config.json"] = {
+            "max_seq_length": parameters.get("max_length"),
+            "do_lower_case": bool(parameters.get("do_lower_case")),
+        }
+    if parameters.get("prompt"):
+        files[_PROMPTS] = {"prompts": {"default": parameters["prompt"]}, "default_prompt_name": "default"}
+    return files

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from airflow_provider_hfreg.errors import UnsupportedPipelineError
-from airflow_provider_hfreg.pipelines.sentence_transformers import read_pooling, read_reading
+from airflow_provider_hfreg.pipelines.sentence_transformers import files_saying, read_pooling, read_reading
 
 OLD = "sentence_transformers.models."
 FLAGS = {
@@ -141,3 +141,36 @@ def test_the_default_prompt_is_read(tmp_path):
     told = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(told))
     assert read_reading(tmp_path) == {"prompt": "query: "}
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    "reading", [{}, {"max_length": 128}, {"do_lower_case": True}, {"max_length": 9, "prompt": 'say "é": '}]
+)
+def test_what_is_written_for_parameters_is_read_as_these(tmp_path, pooling, normalize, reading):
+    parameters = {"pooling": pooling, "normalize": normalize, **reading}
+    for name, content in files_saying(parameters, 32).items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(content))
+    assert read_pooling(tmp_path) | read_reading(tmp_path) == parameters
+
+
+def test_what_is_written_is_what_sentence_transformers_writes():
+    parameters = {"pooling": "cls", "normalize": True, "max_length": 9, "do_lower_case": True, "prompt": "query: "}
+    assert files_saying(parameters, 384) == {
+        "modules.json": [
+            {"idx": 0, "name": "0", "path": "", "type": f"{OLD}Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{OLD}Pooling"},
+            {"idx": 2, "name": "2", "path": "2_Normalize", "type": f"{OLD}Normalize"},
+        ],
+        "1_Pooling/config.json": FLAGS
+        | {
+            "pooling_mode_cls_token": True,
+            "pooling_mode_weightedmean_tokens": False,
+            "pooling_mode_lasttoken": False,
+            "include_prompt": True,
+        },
+        "sentence_bert_config.json": {"max_seq_length": 9, "do_lower_case": True},
+        "config_sentence_transformers.json": {"prompts": {"default": "query: "}, "default_prompt_name": "default"},
+    }

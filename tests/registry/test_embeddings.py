@@ -107,3 +107,19 @@ def test_what_is_not_done_here_is_refused_with_the_callers_own_folder(file_regis
     folder = sentence_embedder(tmp_path / "weighted", pooling="weightedmean")
     with pytest.raises(UnsupportedPipelineError, match=rf"{folder}.* pools by weightedmean"):
         file_registry.log_folder(folder, model_name="minilm", task=TASK)
+
+
+@pytest.mark.parametrize("reading", [{}, {"max_length": 9, "prompt": "query: ", "do_lower_case": True}])
+def test_an_export_of_a_logged_pipeline_is_logged_again_as_the_same_content(
+    file_registry, embedder, frame, tmp_path, reading
+):
+    from airflow_provider_hfreg import inference
+
+    pipe = inference.pipeline(TASK, str(embedder), device="cpu", pooling="max", **reading)
+    mv = file_registry.log_model(pipe, model_name="minilm", version_name="v1")
+
+    again = file_registry.log_folder(mv.export(tmp_path / "export"), model_name="copy", task=TASK)
+
+    assert again.spec.parameters == {"pooling": "max", "normalize": True, **reading}
+    assert again.content_digest == mv.content_digest
+    assert np.array_equal(vectors(again.run(frame)), vectors(mv.run(frame)))
