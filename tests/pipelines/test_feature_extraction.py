@@ -209,6 +209,21 @@ def test_texts_become_small_letters_where_the_version_says_so(engines):
     assert np.abs(vectors(result)[0] - alone(engine, "query great value", "mean")).max() <= 1e-5
 
 
+def test_small_letters_are_made_one_by_one_as_the_tokenizer_of_sentence_transformers_makes_them(engines):
+    engine = engines("roberta")
+    result = engine.run(window(["ΟΔΟΣ İ"]), {"do_lower_case": True})
+    assert np.abs(vectors(result)[0] - alone(engine, "οδοσ i̇", "mean")).max() <= 1e-5
+
+
+@pytest.mark.parametrize("text", ["the film was good\n", " the film was good", "the film was good\u00a0\t"])
+def test_white_space_around_a_text_is_read_as_sentence_transformers_reads_it_since_5_4(text, folder_of, engine_of):
+    folder = folder_of(encoder_models.sentence_embedder, "roberta")
+    engine = engine_of(folder, "feature-extraction")
+    bare, spaced = vectors(engine.run(window(["the film was good", text])))
+    assert np.abs(spaced - alone(engine, text, "mean", normalize=True)).max() <= 1e-5
+    assert np.abs(spaced - bare).max() > 1e-2
+
+
 def test_a_bfloat16_model_is_pooled_in_32_bits(folders):
     from airflow_provider_hfreg.inference.engine import Engine
     from airflow_provider_hfreg.inference.loading import load_pipeline
