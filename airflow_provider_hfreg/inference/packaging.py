@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_hfreg.errors import UnsupportedPipelineError
+from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
 from airflow_provider_hfreg.inference.frameworks import transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.loading import quiet
@@ -111,6 +111,22 @@ def check_self_contained(pipe: Any) -> None:
         check_whole(pipe)
     elif pipe.tokenizer is None:
         raise UnsupportedPipelineError(f"The {pipe.task} pipeline has no tokenizer, so it cannot read text.")
+
+
+def check_methods_kept(pipe: Any, target_methods: Sequence[str]) -> None:
+    """
+    Refuse methods of a pipeline whose version loads as a callable of ours: they would be asked of another class.
+
+    :raises InvalidOptionError: there is one beside the call.
+    """
+    task = find_task(pipe.task)
+    others = [name for name in target_methods if name != "__call__"]
+    if others and task is not None and task.own_callable and not isinstance(pipe, StandInPipeline):
+        raise InvalidOptionError(
+            f"The option 'target_methods' names {others[0]!r} of a {type(pipe).__name__}, and a version of {pipe.task} "
+            "loads as a callable of this package, since transformers' own gives something else. Build the pipeline "
+            "with airflow_provider_hfreg.inference.pipeline and name methods of that, or name '__call__' alone."
+        )
 
 
 def _parameters(pipe: Any, task: PipelineTask | None) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -134,8 +134,8 @@ class FeatureExtraction(PipelineTask):
         if parameters.get("prompt"):
             text = pc.binary_join_element_wise(pa.scalar(parameters["prompt"]), text, "")
         if parameters.get("do_lower_case"):
-            # Letter by letter, as sentence-transformers' tokenizer does it: Python makes another sigma of one that ends a
-            # word, and Arrow another letter of "İ".
+            # Letter by letter, as sentence-transformers' tokenizer does it: Python makes another sigma of one that ends
+            # a word, and Arrow another letter of "İ".
             text = pa.array(["".join(map(str.lower, each)) for each in text.to_pylist()], pa.string())
         return Sequences(
             row=np.arange(rows.num_rows, dtype=np.int64),

@@ -168,6 +168,7 @@ class Registry:
         :raises UnsafeModelError: a pickle, Python without consent, an access token.
         """
         from airflow_provider_hfreg.inference.packaging import (  # noqa: PLC0415 - loads torch
+            check_methods_kept,
             check_self_contained,
             package_pipeline,
         )
@@ -175,6 +176,7 @@ class Registry:
         request = make_request(model_name=model_name, **described)
         check_self_contained(pipe)
         check_methods_callable(pipe, request.options["target_methods"])
+        check_methods_kept(pipe, request.options["target_methods"])
         check_signed(request, pipe.task)
         self._begin()
         with self._cache.scratch() as scratch:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from airflow_provider_hfreg.errors import RowsFailedError, UnsupportedPipelineError
+from airflow_provider_hfreg.errors import InvalidOptionError, RowsFailedError, UnsupportedPipelineError
 from airflow_provider_hfreg.signatures.features import DataType, FeatureSpec
+from airflow_provider_hfreg.signatures.signature import ModelSignature
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.testing.encoder_models import sentence_embedder
 
@@ -123,3 +124,25 @@ def test_an_export_of_a_logged_pipeline_is_logged_again_as_the_same_content(
     assert again.spec.parameters == {"pooling": "max", "normalize": True, **reading}
     assert again.content_digest == mv.content_digest
     assert np.array_equal(vectors(again.run(frame)), vectors(mv.run(frame)))
+
+
+def test_a_method_is_checked_on_the_object_that_the_version_loads_as(file_registry, embedder, frame):
+    import transformers
+
+    from airflow_provider_hfreg import inference
+
+    signature = ModelSignature(
+        [FeatureSpec("inputs", DataType.STRING)], [FeatureSpec("embedding", DataType.FLOAT, (-1,))]
+    )
+    described = {"options": {"target_methods": ["predict"]}, "signatures": {"predict": signature}}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = transformers.pipeline(TASK, model=str(embedder), device="cpu")
+    with pytest.raises(InvalidOptionError, match="names 'predict' of a FeatureExtractionPipeline, and a version of"):
+        file_registry.log_model(theirs, model_name="minilm", **described)
+
+    ours = inference.pipeline(TASK, str(embedder), device="cpu")
+    mv = file_registry.log_model(ours, model_name="minilm", **described)
+    expected = [answer["embedding"] for answer in ours(TEXTS)]
+    assert np.abs(vectors(mv.run(frame, function_name="predict")) - expected).max() <= 1e-5
