@@ -94,9 +94,7 @@ class FeatureExtraction(PipelineTask):
         pooling = parameters.get("pooling")
         if pooling is not None and pooling not in _POOLINGS:
             raise UnknownParameterError(f"pooling is {pooling!r:.80}; it must be one of {', '.join(_POOLINGS)}.")
-        longest = parameters.get("max_length")
-        if isinstance(longest, int) and longest < 1:
-            raise UnknownParameterError(f"max_length is {longest}; a text has at least 1 token.")
+        _check_lengths(parameters)
         return ModelSignature(_INPUTS, _OUTPUTS, with_defaults(_PARAMS, parameters))
 
     def parameters_of(
@@ -157,6 +155,17 @@ class FeatureExtraction(PipelineTask):
         ends = np.arange(len(kept) + 1, dtype=np.int64) * kept.shape[1]
         column = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(kept.ravel(), pa.float32()))
         return Results(outputs.row[good], {"embedding": column}, not_a_number(outputs.row[~good].tolist()))
+
+
+def _check_lengths(parameters: Mapping[str, Any]) -> None:
+    for_tokenizer = parameters.get("tokenize_kwargs") or {}
+    if not isinstance(for_tokenizer, Mapping):
+        raise UnknownParameterError(
+            f"tokenize_kwargs is {for_tokenizer!r:.80}; it must be a mapping of the tokenizer's arguments."
+        )
+    for longest in (parameters.get("max_length"), for_tokenizer.get("max_length")):
+        if longest is not None and (not isinstance(longest, int) or longest < 1):
+            raise UnknownParameterError(f"max_length is {longest!r:.80}; a text has at least 1 token.")
 
 
 def _encoding(parameters: Mapping[str, Any], context: TaskContext) -> dict[str, Any]:

@@ -120,9 +120,22 @@ def read_reading(folder: Path) -> dict[str, Any]:
         found["max_length"] = longest
     if config.get("do_lower_case"):
         found["do_lower_case"] = True
-    prompts = read_json_object(folder / _PROMPTS) or {}
-    prompt = (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name"))
-    return found | ({"prompt": str(prompt)} if prompt else {})
+    prompt = _read_default_prompt(folder / _PROMPTS)
+    return found | ({"prompt": prompt} if prompt else {})
+
+
+def _read_default_prompt(path: Path) -> str | None:
+    told = read_json_object(path) or {}
+    prompts, name = told.get("prompts") or {}, told.get("default_prompt_name")
+    if name is None:
+        return None
+    prompt = prompts.get(name) if isinstance(prompts, Mapping) and isinstance(name, str) else None
+    if not isinstance(prompt, str):
+        raise UnsupportedPipelineError(
+            f"{path} says default_prompt_name {name!r:.80} and prompts {prompts!r:.80}; the name must be one of the "
+            "prompts', each a text. Correct the file, or take the name out of it and give prompt in pipeline_kwargs."
+        )
+    return prompt
 
 
 def files_saying(parameters: Mapping[str, Any], dimension: int | None) -> dict[str, Any]:

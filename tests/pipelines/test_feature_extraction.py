@@ -179,7 +179,7 @@ def test_the_shortest_max_length_leaves_one_token_of_the_text_and_a_shorter_one_
     for length in range(-3, shortest):
         with pytest.raises(UnknownParameterError, match=rf"max_length is {length}[;,] "):
             engine.run(texts, {"max_length": length})
-        with pytest.raises(UnknownParameterError, match=rf"max_length is {length}, "):
+        with pytest.raises(UnknownParameterError, match=rf"max_length is {length}[;,] "):
             engine.run(texts, {"tokenize_kwargs": {"max_length": length}})
 
 
@@ -314,6 +314,8 @@ def test_where_the_folder_says_nothing_the_plain_mean_is_recorded_and_told(folde
         ({"pooling": "median"}, "mean, cls, max, last"),
         ({"normalize": "yes"}, "normalize"),
         ({"max_length": "9"}, "max"),
+        ({"tokenize_kwargs": 3}, "tokenize_kwargs is 3; it must be a mapping"),
+        ({"tokenize_kwargs": {"max_length": "9"}}, "max_length is '9'"),
         ({"max_length": 0}, "max_length is 0; a text has at least 1 token"),
     ],
 )

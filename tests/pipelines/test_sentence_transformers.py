@@ -143,6 +143,24 @@ def test_the_default_prompt_is_read(tmp_path):
     assert read_reading(tmp_path) == {"prompt": "query: "}
 
 
+@pytest.mark.parametrize(
+    ("prompts", "name"),
+    [
+        (["query: "], "query"),
+        ("query: ", "query"),
+        (None, "query"),
+        ({"query": 3}, "query"),
+        ({"query": "query: "}, ["query"]),
+        ({"query": "query: "}, "document"),
+    ],
+)
+def test_a_default_prompt_that_is_none_is_refused_by_its_file(tmp_path, prompts, name):
+    path = tmp_path / "config_sentence_transformers.json"
+    path.write_text(json.dumps({"prompts": prompts, "default_prompt_name": name}))
+    with pytest.raises(UnsupportedPipelineError, match=rf"{path} says default_prompt_name"):
+        read_reading(tmp_path)
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize(
