@@ -1,7 +1,7 @@
 """
 What an executor pool is worth: a warm model against a fresh process, and two workers against one.
 
-    python benchmarks/pools.py [--rows 20000]
+    python benchmarks/pools.py [--rows 100000]
 
 Real Redis, real workers, tables in a temporary folder. Every figure is a ratio of two measured here in one run; on a
 machine that does other things too, run it more than once. The spread needs two free cores.
@@ -48,13 +48,12 @@ run_batch(request, version=registry.resolve("bench"), identity="fresh", registry
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=20_000, help="of the table that is spread")
-    parser.add_argument("--hidden", type=int, default=128, help="width of the classifier's network")
+    parser.add_argument("--rows", type=int, default=100_000, help="of the table that is spread, in eight shards")
     options = parser.parse_args()
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory(prefix="hfreg-bench-") as name, ExitStack() as running:
         folder = Path(name)
-        bench = _Bench(folder, options.hidden)
+        bench = _Bench(folder, rows_per_shard=options.rows // 8)
         bench.table("one", 1)
         bench.table("many", options.rows)
         redis = running.enter_context(redis_server(folder / "redis"))
@@ -77,17 +76,17 @@ def main() -> None:
 
 
 class _Bench:
-    def __init__(self, folder: Path, hidden: int) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, *, rows_per_shard: int) -> None:
+        self._folder, self._rows_per_shard = folder, rows_per_shard
         self._number: Counter[str] = Counter()
         registry = Registry((folder / "registry").as_uri(), cache_folder=folder / "cache")
-        model = text_classifier(folder / "model", hidden_size=hidden)
+        model = text_classifier(folder / "model")
         self.version: ModelVersion = registry.log_folder(
             model, model_name="bench", version_name="v1", task="text-classification"
         )
 
     def table(self, name: str, rows: int) -> None:
-        texts = ["the film was good " * (1 + number % 12) for number in range(rows)]
+        texts = [f"film {number}: " + "the film was good " * (1 + number % 12) for number in range(rows)]
         (self._folder / name).mkdir()
         pq.write_table(pa.table({"text": texts}), self._folder / name / "a.parquet", row_group_size=1000)
 
@@ -96,7 +95,8 @@ class _Bench:
         return (self._folder / f"{name}-{self._number[name]}").as_uri()
 
     def run(self, name: str, execution: Execution) -> None:
-        request = BatchRequest((self._folder / name).as_uri(), self.output(name), rows_per_shard=2500)
+        rows = self._rows_per_shard
+        request = BatchRequest((self._folder / name).as_uri(), self.output(name), rows_per_shard=rows)
         url = self.version.registry_url
         run_batch(request, version=self.version, identity="bench", registry_url=url, execution=execution)
 
