@@ -61,6 +61,7 @@ class OnPool:
         self, settings: WorkersSettings, pool: ExecutorPool, *, cancelled: Callable[[], bool] = lambda: False
     ) -> None:
         self.settings, self.pool, self.cancelled = settings, pool, cancelled
+        self._workers = 0  # that answered when the run was checked, a moment before it is executed
 
     def check(self, document: RunDocument, ask: Ask) -> None:
         """
@@ -73,7 +74,7 @@ class OnPool:
         check_version(self.pool, ask.version)
         if document.rows:
             with contextlib.closing(Broker(self.settings, self.pool)) as broker:
-                roll_call(broker, self.pool, cancelled=self.cancelled)
+                self._workers = len(roll_call(broker, self.pool, cancelled=self.cancelled))
 
     def execute(
         self, document: RunDocument, missing: Sequence[int], ask: Ask, observe: Observe
@@ -90,7 +91,7 @@ class OnPool:
         if not missing:
             return
         with contextlib.closing(Broker(self.settings, self.pool)) as broker:
-            following = _Following(document, missing, ask, broker=broker, on=self)
+            following = _Following(document, missing, ask, broker=broker, on=self, workers=self._workers)
             try:
                 yield from following.markers(observe)
             finally:
@@ -108,6 +109,7 @@ class _Following:
         *,
         broker: Broker,
         on: OnPool,
+        workers: int,
     ) -> None:
         self._document, self._request, self._log, self._output = document, ask.request, ask.log, ask.output
         self._broker, self._pool, self._cancelled = broker, on.pool, on.cancelled
@@ -119,9 +121,8 @@ class _Following:
         self._sent: set[str] = set()  # ids of messages, by which workers say what they refused
         self._done: deque[int] = deque()  # shards whose claim says so, and whose marker is not read yet
         self._lines: dict[str, int] = {}  # of each attempt's log, how many were told
-        self._in_flight = 0
-        self._asked_s = 0.0
-        self._looked_s = time.monotonic()
+        self._in_flight = self._pool.shards_in_flight or _SHARDS_PER_WORKER * workers if workers else 0
+        self._asked_s = self._looked_s = time.monotonic()
         self._away_s: float | None = None  # since when the broker, the workers or the storage are away
 
     def markers(self, observe: Observe) -> Generator[Marker, None, None]:

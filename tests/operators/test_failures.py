@@ -113,4 +113,4 @@ def test_every_retryable_leaf_is_one_on_purpose():
     retryable = {leaf.__name__ for leaf in leaves if leaf.retryable}
     lost = {"CompareAndSwapLostError", "PublishStateUnknownError", "StorageUnavailableError"}
     away = {"BrokerUnavailableError", "NoWorkerError", "ShardFailedError"}
-    assert retryable == lost | away | {"DeviceMemoryError"}
+    assert retryable == lost | away | {"DeviceMemoryError", "DeviceLostError"}
