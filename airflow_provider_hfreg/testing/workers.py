@@ -154,7 +154,7 @@ class WorkerProcess:
         """Kill -9."""
         self.process.kill()
 
-    def stop(self, timeout_s: float = 30.0) -> None:
+    def stop(self, timeout_s: float = 90.0) -> None:
         """Send SIGTERM and wait until it has ended by itself."""
         worker = psutil.Process(self.pid)
         os.kill(worker.pid, signal.SIGTERM)
