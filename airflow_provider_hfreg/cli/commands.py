@@ -38,19 +38,11 @@ def _ends_with_a_sentence(command: Command) -> Command:
 @_ends_with_a_sentence
 def worker(arguments: Any) -> None:
     """Run a worker until it is told to stop."""
-    from airflow_provider_hfreg.workers.process import Children, count_devices, run_worker  # noqa: PLC0415 - Celery
+    from airflow_provider_hfreg.workers.process import run_processes  # noqa: PLC0415 - Celery
 
     pool = executor_pool(arguments.pool)
-    settings = worker_settings()
-    if arguments.index is not None:
-        run_worker(settings, pool, index=arguments.index)
-        return
-    count = arguments.processes or count_devices(pool)
-    if count == 1:
-        run_worker(settings, pool)
-        return
-    command = [sys.executable, "-m", "airflow", "hfreg", "worker", "--pool", pool.name, "--index"]
-    Children(command, count, is_gpu=pool.device == "cuda").run()
+    command = [sys.executable, "-m", "airflow", "hfreg", "worker", "--pool", pool.name]
+    run_processes(worker_settings(), pool, command=command, processes=arguments.processes, index=arguments.index)
 
 
 @_ends_with_a_sentence

@@ -54,17 +54,11 @@ def _run(options: argparse.Namespace) -> int:
     name = options.pool or (next(iter(settings.pools)) if len(settings.pools) == 1 else "")
     pool = settings.pool(name)
     # After --help and --show: Celery and, in a child, torch.
-    from airflow_provider_hfreg.workers.process import Children, count_devices, run_worker  # noqa: PLC0415
+    from airflow_provider_hfreg.workers.process import run_processes  # noqa: PLC0415
 
-    if options.index is not None:
-        run_worker(settings, pool, index=options.index)
-        return 0
-    count = options.processes or count_devices(pool)
-    if count == 1:
-        run_worker(settings, pool)
-        return 0
     command = [sys.executable, "-m", "airflow_provider_hfreg.workers", "--settings", str(options.settings)]
-    Children([*command, "--pool", pool.name, "--index"], count, is_gpu=pool.device == "cuda").run()
+    command += ["--pool", pool.name]
+    run_processes(settings, pool, command=command, processes=options.processes, index=options.index)
     return 0
 
 

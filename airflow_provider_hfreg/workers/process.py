@@ -56,6 +56,26 @@ def run_worker(settings: WorkersSettings, pool: ExecutorPool, *, index: int = 0)
         worker_shutting_down.disconnect(stop)
 
 
+def run_processes(
+    settings: WorkersSettings, pool: ExecutorPool, *, command: Sequence[str], processes: int | None, index: int | None
+) -> None:
+    """
+    Run a machine's workers until they are told to stop: in this process, or in a child for each device.
+
+    :param command: starts a child; ``--index`` and its number are appended.
+    :param processes: None: one for each GPU, else one.
+    :param index: of this process, where it is such a child.
+    """
+    if index is not None:
+        run_worker(settings, pool, index=index)
+        return
+    count = processes or count_devices(pool)
+    if count == 1:
+        run_worker(settings, pool)
+        return
+    Children([*command, "--index"], count, is_gpu=pool.device == "cuda").run()
+
+
 def count_devices(pool: ExecutorPool) -> int:
     """
     Return how many processes a machine of the pool runs: one for each GPU, else one.
