@@ -62,13 +62,17 @@ class Marker:
 
         :raises RowsNotConservedError: the file is none of ours, or holds another number of rows than it tells.
         """
-        plain = json.loads((metadata.metadata or {}).get(_METADATA_KEY.encode(), b"null"))
-        if plain is None or plain["counts"]["rows_ok"] != metadata.num_rows:
+        try:
+            plain = json.loads((metadata.metadata or {})[_METADATA_KEY.encode()])
+            marker = cls(**plain | {"counts": RowCounts(**plain["counts"])})
+        except (ValueError, LookupError, TypeError):
+            marker = None
+        if marker is None or marker.counts.rows_ok != metadata.num_rows:
             raise RowsNotConservedError(
                 f"{where} has the name of a part of this run, but was not written by it, or was changed since. Move "
                 "it away and run again: the shard is then computed anew."
             )
-        return cls(**plain | {"counts": RowCounts(**plain["counts"])})
+        return marker
 
 
 @dataclass(frozen=True)

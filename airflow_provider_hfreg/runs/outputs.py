@@ -70,11 +70,21 @@ def _run_state(store: ObjectStore, run_id: str, parts: int, documents: set[str],
 
 
 def find_report(store: ObjectStore, batch_run_id: str) -> RunReport | None:
-    """Return the report of a finished run, or None."""
+    """
+    Return the report of a finished run, or None.
+
+    :raises UnknownFormatError: it is cut or changed.
+    """
+    key = layout.report_key(batch_run_id)
     try:
-        return RunReport.from_json(json.loads(store.get(layout.report_key(batch_run_id))))
+        return RunReport.from_json(json.loads(store.get(key)))
     except KeyNotFoundError:
         return None
+    except (ValueError, LookupError, TypeError) as error:
+        raise UnknownFormatError(
+            f"{store.location(key)} is no whole report of a run: {error!r}. Delete it and run again: the parts of the "
+            "run are all kept, and its report is written anew from them."
+        ) from error
 
 
 def read_document(store: ObjectStore, batch_run_id: str) -> RunDocument:

@@ -75,6 +75,16 @@ def test_a_part_that_was_cut_by_another_plan_is_none_of_this_one(shard):
         commit_shard(place.output, document, attempt)
 
 
+@pytest.mark.parametrize("told", ["{", "null", "[]", '{"shard": 0}', '{"counts": {"rows": 1}}'])
+def test_a_part_whose_footer_says_something_else_is_none_of_ours(shard, told):
+    place, document, folder = shard
+    with pq.ParquetWriter(folder / "part.parquet", pa.schema([("n", pa.int64())])) as writer:
+        writer.add_key_value_metadata({"hfreg": told})
+    place.output.upload(layout.part_key(0, document.batch_run_id), folder / "part.parquet")
+    with pytest.raises(RowsNotConservedError, match="was not written by it, or was changed since"):
+        committed_shards(place.output, document)
+
+
 def test_a_part_under_another_ones_name_is_told(shard):
     place, document, folder = shard
     commit_shard(place.output, document, written(document, folder, "a1"))

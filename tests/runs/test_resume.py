@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_hfreg.errors import StorageUnavailableError
+from airflow_provider_hfreg.errors import StorageUnavailableError, UnknownFormatError
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.batch import run_prepared
 from airflow_provider_hfreg.testing.faults import ANY, Fault, Faults, FaultyStore, raising
@@ -195,3 +195,18 @@ def test_two_processes_with_the_same_run_end_with_each_row_once(file_place, star
     assert other.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["batch_run_id"] == report.batch_run_id
     check_equal_to(place, clean, report)
+
+
+def test_a_report_that_is_cut_is_told_and_written_anew_from_the_parts(file_place, texts):
+    place = file_place
+    place.put_csv("in/a.csv", texts(10))
+    report = place.run()
+    key = layout.report_key(report.batch_run_id)
+    place.output.put(key, place.output.get(key)[:50])
+
+    with pytest.raises(UnknownFormatError, match=r"report\.json is no whole report of a run: .* Delete it and run"):
+        place.run()
+
+    place.output.delete([key])
+    again = place.run()
+    assert (again.status, again.shards_resumed, again.rows_ok) == ("completed", report.shards_total, report.rows_ok)
