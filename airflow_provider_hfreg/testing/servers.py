@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from airflow_provider_hfreg.errors import StorageError, StorageUnavailableError
 from airflow_provider_hfreg.storage.s3 import S3Settings, S3Store, create_bucket, delete_bucket
 
@@ -33,6 +35,7 @@ _ACCESS_KEY = "testkey"
 _SECRET_KEY = "testsecret123"  # noqa: S105 - of a server that only this machine reaches, for minutes
 _READY_BUCKET = "hfreg-ready"
 _READY_TIMEOUT_S = 90.0
+_KILL_TIMEOUT_S = 10.0
 
 # "$@" is the server, beside a reader of the pipe from us: at its end (we are gone, however) the whole group is killed,
 # for a server may have children of its own.
@@ -77,14 +80,33 @@ class ServerProcess:
         """The leader of its session and process group; None if it is not running."""
         return None if self._process is None else self._process.pid
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the program itself a signal; does nothing if it is not running."""
+        if self.is_running and self.pid is not None:
+            with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+                # The shell's other child, born after the program, reads the pipe.
+                program = min(psutil.Process(self.pid).children(), key=lambda child: (child.create_time(), child.pid))
+                program.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout_s: float = 30.0) -> None:
+        """Send a signal, wait until the program has ended by itself, and kill what is left of the group."""
+        self.send_signal(number)
+        deadline = time.monotonic() + timeout_s
+        while self.is_running and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.kill()
+
     def kill(self) -> None:
         """Kill -9 the whole process group, as a power cut would. Does nothing if it is not running."""
         process, self._process = self._process, None
         if process is None:
             return
+        group = [member for member in _members(process.pid) if member.pid != process.pid]
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        # The program is another's child by now. Until it is gone its ports and locks are not free for the next start.
+        psutil.wait_procs(group, timeout=_KILL_TIMEOUT_S)
         if process.stdin is not None:
             process.stdin.close()
         atexit.unregister(self.kill)
@@ -231,6 +253,16 @@ def _executable(name: str, *, wheel: str) -> str:
     found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     if found is None:
         raise StorageUnavailableError(f"The program {name!r} is not installed; run: pip install {wheel}")
+    return found
+
+
+def _members(group: int) -> list[psutil.Process]:
+    """Return the processes of a group; its leader may be gone."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group:
+                found.append(process)
     return found
 
 
