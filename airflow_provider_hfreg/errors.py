@@ -14,6 +14,7 @@ Every error of this package: one tree, one root.
     │   ├── KeyExistsError                 put-if-absent met an object
     │   ├── VersionExistsError             the version name is taken by other content
     │   ├── VersionInUseError              a default or aliased version cannot be deleted
+    │   ├── ObjectChangedError             an object is not the one that was seen before
     │   └── CompareAndSwapLostError        retryable: another writer was faster
     ├── PublishStateUnknownError           retryable: the answer to the commit was lost and could not be read back
     ├── IntegrityError
@@ -121,6 +122,10 @@ class VersionExistsError(ConflictError):
 
 class VersionInUseError(ConflictError):
     """A version that is the default or has an alias is not deleted."""
+
+
+class ObjectChangedError(ConflictError):
+    """An object that is read is not, or not any more, the one that was seen before."""
 
 
 class CompareAndSwapLostError(ConflictError):

@@ -22,11 +22,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from airflow_provider_hfreg.errors import KeyExistsError, RowsNotConservedError, RunAbandonedError
+from airflow_provider_hfreg.errors import KeyExistsError, KeyNotFoundError, RowsNotConservedError, RunAbandonedError
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.report import RowCounts, check_conserved
-from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore
+from airflow_provider_hfreg.storage.base import ObjectStore
 
 _METADATA_KEY = "hfreg"
 _TAIL_BYTES = 64 * 2**10
@@ -84,21 +84,25 @@ class WrittenShard:
     marker: Marker
 
 
-def read_marker(store: ObjectStore, info: ObjectInfo) -> Marker:
-    """Return the marker of a part by reading the end of the file: one request, two for a long footer."""
-    start = max(0, info.size_bytes - _TAIL_BYTES)
-    tail = store.get(info.key, start=start)
+def read_marker(store: ObjectStore, key: str) -> Marker:
+    """
+    Return the marker of a part by reading the end of the file: one request, two for a long footer.
+
+    :raises KeyNotFoundError: there is no such part.
+    :raises RowsNotConservedError: the file is no part, or that of another shard.
+    """
+    tail = store.get(key, start=-_TAIL_BYTES)
     footer_bytes = 8 + int.from_bytes(tail[-8:-4], "little")
-    if footer_bytes > len(tail):
-        tail = store.get(info.key, start=max(0, info.size_bytes - footer_bytes))
-    where = store.location(info.key)
+    if footer_bytes > len(tail) >= _TAIL_BYTES:
+        tail = store.get(key, start=-footer_bytes)
+    where = store.location(key)
     try:
         marker = Marker.from_metadata(pq.read_metadata(pa.BufferReader(tail)), where=where)
     except pa.ArrowInvalid as error:
         raise RowsNotConservedError(
             f"{where} is no whole Parquet file: {error}. Move it away and run again."
         ) from error
-    if layout.find_part(info.key) != (marker.shard, marker.batch_run_id):
+    if layout.find_part(key) != (marker.shard, marker.batch_run_id):
         raise RowsNotConservedError(
             f"{where} holds shard {marker.shard} of the run {marker.batch_run_id}: it was renamed or copied. Move it "
             "away and run again."
@@ -112,9 +116,9 @@ def committed_shards(store: ObjectStore, document: RunDocument) -> dict[int, Mar
 
     :raises RowsNotConservedError: a part does not account for the rows that were planned for its shard.
     """
-    infos = [info for info in store.list_infos("part-") if _is_of_run(info.key, document)]
+    keys = [info.key for info in store.list_infos("part-") if _is_of_run(info.key, document)]
     with ThreadPoolExecutor(_READERS) as threads:
-        markers = list(threads.map(lambda info: read_marker(store, info), infos))
+        markers = list(threads.map(lambda key: read_marker(store, key), keys))
     for marker in markers:
         _check_marker(marker, document)
     return {marker.shard: marker for marker in markers}
@@ -137,11 +141,11 @@ def _check_marker(marker: Marker, document: RunDocument) -> None:
 
 
 def find_marker(store: ObjectStore, document: RunDocument, shard: int) -> Marker | None:
-    """Return the marker of one shard, or None as long as it is not committed."""
-    info = store.find_info(layout.part_key(shard, document.batch_run_id))
-    if info is None:
+    """Return the marker of one shard, or None as long as it is not committed: one request."""
+    try:
+        marker = read_marker(store, layout.part_key(shard, document.batch_run_id))
+    except KeyNotFoundError:
         return None
-    marker = read_marker(store, info)
     _check_marker(marker, document)
     return marker
 

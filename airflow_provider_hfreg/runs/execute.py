@@ -20,7 +20,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from airflow_provider_hfreg.errors import InputChangedError, RowsNotConservedError, RunCancelledError
+from airflow_provider_hfreg.errors import (
+    InputChangedError,
+    KeyNotFoundError,
+    ObjectChangedError,
+    RowsNotConservedError,
+    RunCancelledError,
+)
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.commit import Marker, WrittenShard, commit_shard
 from airflow_provider_hfreg.runs.parts import ParquetPart, QuarantinedRow, errors_batch, errors_schema
@@ -53,8 +59,8 @@ def _read_slices(document: RunDocument, index: int, inputs: ObjectStore) -> Iter
     reader = READERS[document.input_format]
     for piece in document.shards[index].slices:
         file = document.files[piece.file]
-        _check_unchanged(file, inputs)
         try:
+            # Every request asks for the file as it was planned, so that none is needed to look whether it still is.
             yield from reader.read(
                 inputs,
                 file.key,
@@ -62,22 +68,19 @@ def _read_slices(document: RunDocument, index: int, inputs: ObjectStore) -> Iter
                 document.columns.read,
                 header=file.header,
                 first_row=file.first_row + piece.range.first_row,
+                state=file.state,
             )
-        except Exception:
-            _check_unchanged(file, inputs)  # two states of a file can be unreadable together
-            raise
-        # Read in several requests: only now is it certain that all of them met one state of the file.
-        _check_unchanged(file, inputs)
+        except KeyNotFoundError as error:
+            raise InputChangedError(_changed(file, inputs, "is gone")) from error
+        except ObjectChangedError as error:
+            raise InputChangedError(_changed(file, inputs, "was changed")) from error
 
 
-def _check_unchanged(file: PlannedFile, inputs: ObjectStore) -> None:
-    info = inputs.find_info(file.key)
-    if info is None or (info.size_bytes, info.etag) != (file.size_bytes, file.etag):
-        what = "is gone" if info is None else "was changed"
-        raise InputChangedError(
-            f"The input file {inputs.location(file.key)} {what} since the run was planned. Rows of two states must not "
-            "mix: bring the file back and run again, or begin a new run from the input as it is with rerun=True."
-        )
+def _changed(file: PlannedFile, inputs: ObjectStore, what: str) -> str:
+    return (
+        f"The input file {inputs.location(file.key)} {what} since the run was planned. Rows of two states must not "
+        "mix: bring the file back and run again, or begin a new run from the input as it is with rerun=True."
+    )
 
 
 @dataclass(frozen=True)

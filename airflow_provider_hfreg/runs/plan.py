@@ -22,6 +22,7 @@ from airflow_provider_hfreg.runs.inputs import TableFormat
 from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, known_fields
 from airflow_provider_hfreg.runs.tables.base import ReadSchema, RowRange
 from airflow_provider_hfreg.signatures.features import FeatureSpec
+from airflow_provider_hfreg.storage.base import ObjectState
 
 FORMAT_VERSION = 1
 
@@ -41,6 +42,11 @@ class PlannedFile:
     first_row: int
     rows: int
     header: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> ObjectState:
+        """Its content when the run was planned."""
+        return ObjectState(self.size_bytes, self.etag)
 
 
 @dataclass(frozen=True)

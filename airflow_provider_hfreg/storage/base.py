@@ -63,6 +63,14 @@ def check_key(key: str) -> str:
     return key
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """Which of an object's states is meant; to be read as that one, or not at all."""
+
+    size_bytes: int
+    etag: str
+
+
 class ObjectStore(ABC):
     """
     One root and the operations on the objects below it.
@@ -75,11 +83,14 @@ class ObjectStore(ABC):
     # --- reading
 
     @abstractmethod
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None) -> bytes:
         """
         Return an object's bytes, or ``length`` of them from ``start`` (fewer at its end).
 
+        :param start: where it is negative, so many bytes of the end (all, where it has fewer), ``length`` being None.
+        :param etag: all of the bytes are of the object that has it.
         :raises KeyNotFoundError: there is no such object.
+        :raises ObjectChangedError: it has another etag.
         """
 
     @abstractmethod
@@ -108,8 +119,13 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def open_reader(self, key: str) -> BinaryIO:
-        """Return a seekable reader by ranged requests; for formats that read from their end, such as Parquet."""
+    def open_reader(self, key: str, *, state: ObjectState | None = None) -> BinaryIO:
+        """
+        Return a seekable reader by ranged requests; for formats that read from their end, such as Parquet.
+
+        :param state: nothing of another one is read, also where it changes meanwhile: reading raises
+            ``ObjectChangedError``. Given, opening asks nothing of a remote store.
+        """
 
     @abstractmethod
     def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:

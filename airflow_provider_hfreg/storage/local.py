@@ -32,11 +32,12 @@ from airflow_provider_hfreg.errors import (
     HfregError,
     KeyExistsError,
     KeyNotFoundError,
+    ObjectChangedError,
     StorageDeniedError,
     StorageUnavailableError,
     StorageUrlError,
 )
-from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore, OnBytes, check_key
+from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectState, ObjectStore, OnBytes, check_key
 from airflow_provider_hfreg.storage.files import (
     copy_bytes,
     etag_of,
@@ -46,6 +47,7 @@ from airflow_provider_hfreg.storage.files import (
     sync_folder,
     temporary_file,
 )
+from airflow_provider_hfreg.storage.readers import RangedReader
 from airflow_provider_hfreg.storage.urls import StoreUrl, parse_url
 
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -79,11 +81,17 @@ class LocalStore(ObjectStore):
 
     # --- reading
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None) -> bytes:
         """Read the file, or a part of it."""
         with self._open(key) as stream:
-            stream.seek(start)
-            return stream.read(-1 if length is None else length)
+            size_bytes = os.fstat(stream.fileno()).st_size
+            stream.seek(max(0, size_bytes + start) if start < 0 else start)
+            content = stream.read(-1 if length is None else length)
+            # Looked for after reading: other programs write into a file where it is, and what they do first is to
+            # change its time.
+            if etag is not None and etag_of(stream) != etag:
+                raise ObjectChangedError(f"{self.location(key)} was changed by another writer since it was seen.")
+            return content
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Read the file; bytes and etag are of one inode, whoever renames over it meanwhile."""
@@ -116,9 +124,16 @@ class LocalStore(ObjectStore):
             if not name.endswith("/") or next(self._walk(folder + name), None) is not None:
                 yield name
 
-    def open_reader(self, key: str) -> BinaryIO:
-        """Open the file; a later write does not change what is read."""
-        return self._open(key)
+    def open_reader(self, key: str, *, state: ObjectState | None = None) -> BinaryIO:
+        """Open the file; a later write does not change what is read. With a state, every read looks for it."""
+        if state is None:
+            return self._open(key)
+        etag = state.etag
+
+        def read_range(start: int, length: int) -> bytes:
+            return self.get(key, start=start, length=length, etag=etag)
+
+        return io.BufferedReader(RangedReader(read_range, state.size_bytes))
 
     def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
         """Copy the file."""

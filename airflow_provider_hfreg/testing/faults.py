@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, TypeVar
 
-from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore, OnBytes
+from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectState, ObjectStore, OnBytes
 
 ANY = "*"
 """As an operation: every one of them, counted together."""
@@ -119,9 +119,9 @@ class FaultyStore(ObjectStore):
         """Return the full URL of a key."""
         return self.store.location(key)
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None) -> bytes:
         """Counted by its name."""
-        return self._call("get", key, lambda: self.store.get(key, start=start, length=length))
+        return self._call("get", key, lambda: self.store.get(key, start=start, length=length, etag=etag))
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """Counted by its name."""
@@ -139,9 +139,9 @@ class FaultyStore(ObjectStore):
         """Counted by its name, when the first is asked for."""
         yield from self._call("list_names", folder, lambda: list(self.store.list_names(folder)))
 
-    def open_reader(self, key: str) -> BinaryIO:
+    def open_reader(self, key: str, *, state: ObjectState | None = None) -> BinaryIO:
         """Counted by its name; reading is not counted."""
-        return self._call("open_reader", key, lambda: self.store.open_reader(key))
+        return self._call("open_reader", key, lambda: self.store.open_reader(key, state=state))
 
     def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
         """Counted by its name."""

@@ -33,9 +33,10 @@ from airflow_provider_hfreg.errors import (
     CompareAndSwapLostError,
     KeyExistsError,
     KeyNotFoundError,
+    ObjectChangedError,
     StorageUrlError,
 )
-from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.base import ObjectState, ObjectStore
 from airflow_provider_hfreg.storage.probe import ProbeResult, probe_conditional_writes
 
 _T = TypeVar("_T")
@@ -92,6 +93,7 @@ class StoreContract:
         store.put("empty", b"")
         assert store.get("empty") == b""
         assert store.get("empty", start=3, length=2) == b""
+        assert store.get("empty", start=-3) == b""
         with store.open_reader("empty") as reader:
             assert reader.read() == b""
         info = store.find_info("empty")
@@ -106,6 +108,30 @@ class StoreContract:
         assert store.get("key", start=0, length=0) == b""
         assert store.get("key", start=10, length=5) == b""
         assert store.get("key", start=99) == b""
+        assert store.get("key", start=-3) == b"789"
+        assert store.get("key", start=-100) == b"0123456789"
+
+    def test_a_state_that_was_seen_is_read_or_none(self, store: ObjectStore) -> None:
+        content = _pattern(3_000_000)
+        store.put("key", content)
+        seen = store.find_info("key")
+        assert seen is not None
+        state = ObjectState(seen.size_bytes, seen.etag)
+        assert store.get("key", start=2_999_990, etag=seen.etag) == content[-10:]
+        reader = store.open_reader("key", state=state)
+        assert reader.read(10) == content[:10]
+        for other in (b"shorter", content[:-1] + b"!"):
+            store.put("key", other)
+            for start in (0, 2_000_000):
+                with pytest.raises(ObjectChangedError, match="key was changed"):
+                    store.get("key", start=start, length=10, etag=seen.etag)
+                with pytest.raises(ObjectChangedError, match="key was changed"):
+                    store.open_reader("key", state=state).read(10)
+            with pytest.raises(ObjectChangedError, match="key was changed"):
+                reader.read()
+        store.delete(["key"])
+        with pytest.raises(KeyNotFoundError, match="key"):
+            store.open_reader("key", state=state).read(10)
 
     @pytest.mark.parametrize("key", ODD_KEYS)
     def test_odd_names_are_only_names(self, store: ObjectStore, key: str) -> None:

@@ -1,5 +1,6 @@
 """A shard is committed once; the loser leaves nothing behind; a part that is none of ours is told."""
 
+import random
 import threading
 from dataclasses import replace
 
@@ -58,8 +59,7 @@ def shard(place, texts, tmp_path):
 def test_the_footer_tells_who_wrote_a_part_and_what_became_of_its_rows(shard):
     place, document, folder = shard
     marker = commit_shard(place.output, document, written(document, folder, "a1"))
-    info = place.output.find_info(layout.part_key(0, document.batch_run_id))
-    assert read_marker(place.output, info) == marker
+    assert read_marker(place.output, layout.part_key(0, document.batch_run_id)) == marker
     assert committed_shards(place.output, document) == {0: marker}
 
 
@@ -89,9 +89,8 @@ def test_a_part_under_another_ones_name_is_told(shard):
     place, document, folder = shard
     commit_shard(place.output, document, written(document, folder, "a1"))
     place.output.copy(layout.part_key(0, document.batch_run_id), layout.part_key(1, document.batch_run_id))
-    info = place.output.find_info(layout.part_key(1, document.batch_run_id))
     with pytest.raises(RowsNotConservedError, match=r"part-00001-.* holds shard 0 of the run"):
-        read_marker(place.output, info)
+        read_marker(place.output, layout.part_key(1, document.batch_run_id))
 
 
 def test_the_loser_takes_its_errors_with_it_and_goes_on_with_the_winners_counts(shard):
@@ -252,29 +251,31 @@ def as_parquet(rows):
 
 
 @pytest.mark.parametrize(("key", "content"), [("in/a.csv", as_csv), ("in/a.parquet", as_parquet)])
-@pytest.mark.parametrize("rows_after", [40, 3])
-def test_a_file_that_changes_in_the_middle_of_a_shard_commits_nothing_of_it(
-    file_place, texts, key, content, rows_after
-):
-    file_place.put(key, content(texts(40)))
-    ask, document = planned(file_place, rows_per_shard=40)
+@pytest.mark.parametrize("rows_after", [40_000, 3])
+def test_rows_of_two_states_of_a_file_never_mix(place, key, content, rows_after):
+    """The file is longer than what one request fetches, and changes after the first."""
+    rows = [(number, random.Random(number).randbytes(150).hex()) for number in range(40_000)]
+    place.put(key, content(rows), row_group_size=4000)
+    ask, document = planned(place, rows_per_shard=40_000)
+    windows = read_shard(document, 0, ask.inputs, window_rows=1000)
+    first = next(windows)
+    assert first.row[0] == 0
+    place.put(key, content([(number, text[::-1]) for number, text in rows[:rows_after]]), row_group_size=4000)
 
-    def rewritten_after_the_first():
-        windows = read_shard(document, 0, ask.inputs, window_rows=5)
-        yield next(windows)
-        file_place.put(key, content(texts(rows_after, start=7)))
-        yield from windows
+    def read_on():
+        for window in windows:
+            assert window.batch.column("text").to_pylist() == [rows[row][1] for row in window.row]
 
     with pytest.raises(InputChangedError, match="was changed since the run was planned"):
-        execute_shard(
-            document,
-            0,
-            rewritten_after_the_first(),
-            engine=file_place.version.engine,
-            inputs=ask.inputs,
-            output=file_place.output,
-        )
-    assert file_place.names() == []
+        read_on()
+
+
+def test_a_file_that_is_gone_is_told(place, texts):
+    place.put_csv("in/a.csv", texts(10))
+    ask, document = planned(place)
+    place.store.delete(["in/a.csv"])
+    with pytest.raises(InputChangedError, match=r"a\.csv is gone since the run was planned"):
+        list(read_shard(document, 0, ask.inputs, window_rows=5))
 
 
 def test_a_failed_run_leaves_no_thread_that_reads(file_place, texts):

@@ -11,9 +11,9 @@ import pytest
 
 from airflow_provider_hfreg.errors import (
     BucketNotFoundError,
-    ConflictError,
     HfregError,
     KeyExistsError,
+    ObjectChangedError,
     StorageDeniedError,
     StorageUnavailableError,
     StorageUrlError,
@@ -238,5 +238,5 @@ def test_a_reader_does_not_mix_two_versions_of_an_object(store):
         assert reader.read(10) == b"a" * 10
         store.put("key", b"b" * 300_000)
         reader.seek(200_000)
-        with pytest.raises(ConflictError, match="while it was being read"):
+        with pytest.raises(ObjectChangedError, match="since it was seen"):
             reader.read(10)

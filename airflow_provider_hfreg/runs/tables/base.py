@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from airflow_provider_hfreg.runs.tables.windows import TableWindow
-from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.base import ObjectState, ObjectStore
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,14 @@ class TableReader(ABC):
         *,
         header: tuple[str, ...],
         first_row: int,
+        state: ObjectState | None = None,
     ) -> Iterator[TableWindow]:
         """
         Yield the rows of a range in order, in bounded memory.
 
         :param header: of the file, from its scan.
         :param first_row: the range's first row's number in the whole input.
+        :param state: of the file; rows of another one are never yielded.
+        :raises ObjectChangedError: the file has another state.
         :raises InputFormatError: the file is not what it was when it was scanned.
         """

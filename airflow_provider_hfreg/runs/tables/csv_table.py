@@ -28,7 +28,7 @@ from airflow_provider_hfreg.runs.tables.cells import CellError, texts_of, typed_
 from airflow_provider_hfreg.runs.tables.ranges import RangeCutter
 from airflow_provider_hfreg.runs.tables.records import RecordBlock, csv_field_counts, csv_records, record_blocks
 from airflow_provider_hfreg.runs.tables.windows import BrokenRow, TableWindow
-from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.base import ObjectState, ObjectStore
 
 _BOM = b"\xef\xbb\xbf"
 _HEADER_BLOCK_BYTES = 64 * 2**10
@@ -60,17 +60,20 @@ class CsvReader(TableReader):
         *,
         header: tuple[str, ...],
         first_row: int,
+        state: ObjectState | None = None,
     ) -> Iterator[TableWindow]:
         """See the base class."""
         where = store.location(key)
         row = first_row
-        for block in record_blocks(_reader(store, key), piece.start_byte, piece.end_byte, csv_records, where=where):
+        read = _reader(store, key, state)
+        for block in record_blocks(read, piece.start_byte, piece.end_byte, csv_records, where=where):
             yield _window(block, schema, header, row)
             row += int(np.count_nonzero(~block.records.blank))
 
 
-def _reader(store: ObjectStore, key: str) -> Callable[[int, int], bytes]:
-    return lambda position, length: store.get(key, start=position, length=length)
+def _reader(store: ObjectStore, key: str, state: ObjectState | None = None) -> Callable[[int, int], bytes]:
+    etag = None if state is None else state.etag
+    return lambda position, length: store.get(key, start=position, length=length, etag=etag)
 
 
 def _header(read: Callable[[int, int], bytes], size_bytes: int, where: str) -> tuple[tuple[str, ...], int]:

@@ -27,7 +27,7 @@ from airflow_provider_hfreg.runs.tables.json_types import EXACT_IN_DOUBLE, join_
 from airflow_provider_hfreg.runs.tables.ranges import RangeCutter
 from airflow_provider_hfreg.runs.tables.records import RecordBlock, jsonl_records, record_blocks
 from airflow_provider_hfreg.runs.tables.windows import BrokenRow, TableWindow
-from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.base import ObjectState, ObjectStore
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -60,11 +60,11 @@ class JsonlReader(TableReader):
         *,
         header: tuple[str, ...],  # noqa: ARG002 - JSONL has none
         first_row: int,
+        state: ObjectState | None = None,
     ) -> Iterator[TableWindow]:
         """See the base class."""
-        blocks = record_blocks(
-            _reader(store, key), piece.start_byte, piece.end_byte, jsonl_records, where=store.location(key)
-        )
+        read = _reader(store, key, state)
+        blocks = record_blocks(read, piece.start_byte, piece.end_byte, jsonl_records, where=store.location(key))
         row = first_row
         for block in blocks:
             rows = int(np.count_nonzero(~block.records.blank))
@@ -76,8 +76,9 @@ class JsonlReader(TableReader):
             row += rows
 
 
-def _reader(store: ObjectStore, key: str) -> Callable[[int, int], bytes]:
-    return lambda position, length: store.get(key, start=position, length=length)
+def _reader(store: ObjectStore, key: str, state: ObjectState | None = None) -> Callable[[int, int], bytes]:
+    etag = None if state is None else state.etag
+    return lambda position, length: store.get(key, start=position, length=length, etag=etag)
 
 
 def _object(raw: bytes) -> tuple[dict[str, Any], str | None]:

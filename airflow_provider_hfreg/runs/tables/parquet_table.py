@@ -19,7 +19,7 @@ from airflow_provider_hfreg.errors import InputFormatError
 from airflow_provider_hfreg.runs.tables.base import FileScan, ReadSchema, RowRange, TableReader
 from airflow_provider_hfreg.runs.tables.ranges import even_ranges
 from airflow_provider_hfreg.runs.tables.windows import TableWindow
-from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.base import ObjectState, ObjectStore
 
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 16 * 2**20
@@ -54,9 +54,10 @@ class ParquetReader(TableReader):
         *,
         header: tuple[str, ...],  # noqa: ARG002 - a Parquet file names its columns itself
         first_row: int,
+        state: ObjectState | None = None,
     ) -> Iterator[TableWindow]:
         """See the base class."""
-        with _opened(store, key) as file:
+        with _opened(store, key, state) as file:
             row = first_row
             for batch in _batches(file, piece, schema.schema):
                 yield TableWindow(batch, np.arange(row, row + batch.num_rows))
@@ -78,12 +79,12 @@ def plain_type(dtype: pa.DataType) -> pa.DataType:
 
 
 @contextmanager
-def _opened(store: ObjectStore, key: str) -> Iterator[pq.ParquetFile]:
+def _opened(store: ObjectStore, key: str, state: ObjectState | None = None) -> Iterator[pq.ParquetFile]:
     """Open a file, and tell its errors apart from the store's: a broken file stays broken."""
     try:
         # Without pre_buffer and with a small buffer a column is streamed, not held in memory as a whole.
         with (
-            store.open_reader(key) as reader,
+            store.open_reader(key, state=state) as reader,
             pq.ParquetFile(reader, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file,
         ):
             yield file

@@ -81,13 +81,17 @@ def check_length(content: bytes, content_range: str, start: int, length: int | N
     Refuse a part that is shorter than was asked for, although the object goes on; as a body that broke off.
 
     >>> check_length(b"89", "bytes 8-9/10", 8, 100)
+    >>> check_length(b"89", "bytes 8-9/10", -2, None)
 
     :param content_range: the answer's header, ``bytes 8-9/10``; anything else is not judged.
     """
     total = content_range.rpartition("/")[2]
     if not total.isdigit():
         return
-    expected = (int(total) if length is None else min(int(total), start + length)) - start
+    if start < 0:
+        expected = min(int(total), -start)
+    else:
+        expected = (int(total) if length is None else min(int(total), start + length)) - start
     if len(content) != expected:
         raise IncompleteReadError(actual_bytes=len(content), expected_bytes=expected)
 

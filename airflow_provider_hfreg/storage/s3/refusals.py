@@ -17,6 +17,7 @@ from airflow_provider_hfreg.errors import (
     HfregError,
     KeyExistsError,
     KeyNotFoundError,
+    ObjectChangedError,
     StorageDeniedError,
     StorageError,
     StorageUnavailableError,
@@ -114,7 +115,7 @@ def _precondition_failed(refusal: Refusal) -> ConflictError:
         return CompareAndSwapLostError(
             f"{refusal.url} was changed by another writer since it was read. Read it again and repeat the change."
         )
-    return ConflictError(f"{refusal.url} was changed by another writer while it was being read. Read it again.")
+    return ObjectChangedError(f"{refusal.url} was changed by another writer since it was seen. Read it again.")
 
 
 def _unsupported(refusal: Refusal) -> StorageError:

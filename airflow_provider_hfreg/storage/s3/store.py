@@ -17,10 +17,11 @@ from airflow_provider_hfreg.errors import (
     CompareAndSwapLostError,
     KeyExistsError,
     KeyNotFoundError,
+    ObjectChangedError,
     StorageError,
     StorageUrlError,
 )
-from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore, OnBytes, check_key
+from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectState, ObjectStore, OnBytes, check_key
 from airflow_provider_hfreg.storage.readers import RangedReader
 from airflow_provider_hfreg.storage.s3.bucket import Bucket
 from airflow_provider_hfreg.storage.s3.client import TRANSFER, Connection
@@ -69,11 +70,11 @@ class S3Store(ObjectStore):
 
     # --- reading
 
-    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None) -> bytes:
         """One GET; with a range unless the whole is asked for."""
-        if length == 0:
-            return self._fetch(key, start, 1)[0][:0]  # HTTP has no empty range, and an absent object must be told
-        return self._fetch(key, start, length)[0]
+        if length == 0:  # HTTP has no empty range, and an absent object must be told
+            return self._fetch(key, start, 1, etag=etag)[0][:0]
+        return self._fetch(key, start, length, etag=etag)[0]
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """One GET."""
@@ -111,14 +112,14 @@ class S3Store(ObjectStore):
                 names += [entry["Prefix"][start:] for entry in page.get("CommonPrefixes", [])]
         yield from sorted(filter(None, names), key=str.encode)
 
-    def open_reader(self, key: str) -> BinaryIO:
-        """One HEAD, then ranged GETs, each only if the object is still the same."""
-        info = self._existing(key)
+    def open_reader(self, key: str, *, state: ObjectState | None = None) -> BinaryIO:
+        """One HEAD unless the state is given, then ranged GETs, each only if the object is still the same."""
+        seen = state or self._existing(key)
 
         def read_range(start: int, length: int) -> bytes:
-            return self._fetch(key, start, length, etag=info.etag)[0]
+            return self._fetch(key, start, length, etag=seen.etag)[0]
 
-        return io.BufferedReader(RangedReader(read_range, info.size_bytes))
+        return io.BufferedReader(RangedReader(read_range, seen.size_bytes))
 
     def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
         """Ranged GETs, several at a time for a large object; nothing is at ``path`` before the last has come."""
@@ -233,12 +234,15 @@ class S3Store(ObjectStore):
     def _fetch(self, key: str, start: int, length: int | None, *, etag: str | None = None) -> tuple[bytes, str]:
         """Return bytes of an object and its etag; a body that breaks off is asked for again, whole."""
         asked: Any = {"IfMatch": etag} if etag else {}
-        if start or length is not None:
+        if start < 0:
+            asked["Range"] = f"bytes={start}"
+        elif start or length is not None:
             asked["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
         with self._bucket.request("reading", self.location(key)):
             for attempts_left in reversed(range(_BODY_ATTEMPTS)):
                 answer = self._find_part(key, asked)
                 if answer is None:
+                    self._check_unchanged(key, etag)  # a server may look at the range before it looks at If-Match
                     return b"", etag or ""
                 try:
                     content = answer["Body"].read()
@@ -249,6 +253,10 @@ class S3Store(ObjectStore):
                 else:
                     return content, answer["ETag"]
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _check_unchanged(self, key: str, etag: str | None) -> None:
+        if etag is not None and self._existing(key).etag != etag:
+            raise ObjectChangedError(f"{self.location(key)} was changed by another writer since it was seen.")
 
     def _find_part(self, key: str, asked: Any) -> GetObjectOutputTypeDef | None:
         """Return the answer before its body is read; None if the object ends before the range begins."""
