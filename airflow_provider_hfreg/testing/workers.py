@@ -109,8 +109,7 @@ class WorkerProcess:
 
     def __init__(self, plain: Mapping[str, Any], folder: Path, environment: Mapping[str, str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "settings.toml"
-        path.write_text(_toml(plain))
+        path = settings_file(plain, folder)
         self.settings: WorkersSettings = parse_settings(plain)
         command = [sys.executable, "-m", "airflow_provider_hfreg.workers", "--settings", str(path)]
         self.process = ServerProcess(command, folder / "worker.log", {"OMP_NUM_THREADS": "1", **(environment or {})})
@@ -164,6 +163,13 @@ class WorkerProcess:
     def log_text(self) -> str:
         """Return all that it wrote."""
         return self.process.log_path.read_text(errors="replace")
+
+
+def settings_file(plain: Mapping[str, Any], folder: Path) -> Path:
+    """Write settings as a worker reads them, and return the file."""
+    path = folder / "settings.toml"
+    path.write_text(_toml(plain))
+    return path
 
 
 def _toml(plain: Mapping[str, Any]) -> str:
