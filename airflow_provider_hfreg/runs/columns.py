@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import ColumnMissingError, InputFormatError, InvalidRunOptionError
+from airflow_provider_hfreg.runs.partitions import NO_PARTITIONS, Partitions
 from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.runs.tables.base import FileScan, ReadSchema, TableReader
 from airflow_provider_hfreg.runs.tables.json_types import settled
@@ -49,32 +50,44 @@ def plan_columns(
     scans: Mapping[str, FileScan],
     reader: TableReader,
     *,
+    partitions: Partitions = NO_PARTITIONS,
     outputs: pa.Schema | None = None,
 ) -> RunColumns:
     """
     Return the columns of a run.
 
     :param scans: a file's location → its scan, in the input's order.
+    :param partitions: columns that the files' folders tell; they come after the files' own.
     :param outputs: the model's columns; None: as the signature says.
     :raises ColumnMissingError: the table lacks a column that is needed or asked for.
     :raises ColumnTypeError: a column of a type that cannot be read as the signature's.
     :raises InputFormatError: two files disagree.
     :raises InvalidRunOptionError: two columns of the output would have one name.
     """
-    names = _table_names(request, signature, optional, scans)
+    own_names = [name for name in _table_names(request, signature, optional, scans) if name not in partitions.types]
+    names = [*own_names, *partitions.types]
     bound = bind_columns(signature.inputs, names, columns_map=request.columns, optional=optional)
     binding = {feature: None if column is None else str(column) for feature, column in bound.items()}
     passthrough = _passthrough(request, names)
     features = {column: arrow_type(f) for f in signature.inputs if (column := binding[f.name]) is not None}
     wanted = list(dict.fromkeys([*passthrough, *features]))
-    types = {name: _joined_type(name, scans, reader) for name in wanted}
+    if partitions.types.keys() >= set(wanted):
+        wanted += own_names[:1]  # a file is read by one column at least, or nothing would tell how many rows it has
+    own = [name for name in wanted if name not in partitions.types]
+    types = {name: _joined_type(name, scans, reader) for name in own}
     if not isinstance(reader, ParquetReader):
-        types |= features  # a text format has no types of its own: the signature's hold
+        types |= {name: features[name] for name in own if name in features}  # no types of its own: the signature's hold
+    types |= {name: _partition_type(name, partitions, features) for name in wanted if name in partitions.types}
     read = pa.schema([(name, settled(types[name])) for name in wanted])
     _check_types(read, signature, binding, optional)
     output = _output_schema(request, read, passthrough, outputs or arrow_schema(signature.outputs))
-    as_text = frozenset(passthrough) - features.keys()
+    as_text = frozenset(wanted) - features.keys()
     return RunColumns(ReadSchema(read, as_text), passthrough, binding, signature.inputs, optional, output)
+
+
+def _partition_type(name: str, partitions: Partitions, features: Mapping[str, pa.DataType]) -> pa.DataType:
+    # A folder's name is text: a feature that wants text gets it as it stands, also where all values look like numbers.
+    return features[name] if pa.types.is_string(features.get(name, pa.null())) else partitions.types[name]
 
 
 def _table_names(

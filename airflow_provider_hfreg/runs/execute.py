@@ -29,6 +29,7 @@ from airflow_provider_hfreg.errors import (
 )
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.commit import Marker, WrittenShard, commit_shard
+from airflow_provider_hfreg.runs.partitions import own_columns, with_partition
 from airflow_provider_hfreg.runs.parts import ParquetPart, QuarantinedRow, errors_batch, errors_schema
 from airflow_provider_hfreg.runs.plan import PlannedFile, RunDocument
 from airflow_provider_hfreg.runs.report import RowCounts, check_conserved
@@ -56,20 +57,22 @@ def read_shard(document: RunDocument, index: int, inputs: ObjectStore, *, window
 
 
 def _read_slices(document: RunDocument, index: int, inputs: ObjectStore) -> Iterator[TableWindow]:
-    reader = READERS[document.input_format]
+    reader, columns = READERS[document.input_format], document.columns.read
     for piece in document.shards[index].slices:
         file = document.files[piece.file]
         try:
             # Every request asks for the file as it was planned, so that none is needed to look whether it still is.
-            yield from reader.read(
+            windows = reader.read(
                 inputs,
                 file.key,
                 piece.range,
-                document.columns.read,
+                own_columns(columns, file.partition),
                 header=file.header,
                 first_row=file.first_row + piece.range.first_row,
                 state=file.state,
             )
+            for window in windows:
+                yield with_partition(window, columns.schema, file.partition) if file.partition else window
         except KeyNotFoundError as error:
             raise InputChangedError(_changed(file, inputs, "is gone")) from error
         except ObjectChangedError as error:

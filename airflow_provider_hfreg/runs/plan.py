@@ -11,7 +11,7 @@ import base64
 import bisect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +34,7 @@ class PlannedFile:
 
     :param first_row: its first row's number in the whole input.
     :param header: column names of a CSV file.
+    :param partition: columns that its folders tell, and their value in all of its rows.
     """
 
     key: str
@@ -42,6 +43,7 @@ class PlannedFile:
     first_row: int
     rows: int
     header: tuple[str, ...] = ()
+    partition: Mapping[str, int | str | None] = field(default_factory=dict)
 
     @property
     def state(self) -> ObjectState:

@@ -7,18 +7,20 @@ time. It happens once per run, since a resumed one has its plan.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from airflow_provider_hfreg.runs.columns import plan_columns
 from airflow_provider_hfreg.runs.inputs import InputFile, format_of
+from airflow_provider_hfreg.runs.partitions import Partitions, find_partitions
 from airflow_provider_hfreg.runs.plan import PinnedVersion, PlannedFile, RunDocument, pack_shards
 from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, derived_seed
 from airflow_provider_hfreg.runs.tables import READERS
 from airflow_provider_hfreg.runs.tables.base import FileScan, TableReader
 from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.urls import parse_url, split_glob
 
 if TYPE_CHECKING:
     from airflow_provider_hfreg.registry.version import ModelVersion
@@ -45,6 +47,7 @@ def plan_run(
     """
     input_format = format_of(files, request.input_format)
     reader = READERS[input_format]
+    partitions = _partitions(request, inputs, files)
     scans = scan_files(reader, inputs, files, rows_per_range=request.rows_per_shard)
     columns = plan_columns(
         request,
@@ -52,6 +55,7 @@ def plan_run(
         version.optional_inputs(request.function_name),
         {inputs.location(file.key): scan for file, scan in zip(files, scans, strict=True)},
         reader,
+        partitions=partitions,
         outputs=version.output_schema(
             request.output_format, function_name=request.function_name, params=request.params
         ),
@@ -64,12 +68,19 @@ def plan_run(
         version=PinnedVersion(registry_url, version.model_name, version.version_name, version.content_digest),
         input_root=inputs.url,
         input_format=input_format,
-        files=planned_files(files, scans),
+        files=planned_files(
+            files, scans, partitions.values({column.name: column.type for column in columns.read.schema})
+        ),
         shards=pack_shards([scan.ranges for scan in scans], request.rows_per_shard),
         columns=columns,
         seed=derived_seed(fingerprint) if request.seed is None else request.seed,
         replaces=tuple(replaces),
     )
+
+
+def _partitions(request: BatchRequest, inputs: ObjectStore, files: Sequence[InputFile]) -> Partitions:
+    _, key = split_glob(request.input)
+    return find_partitions(files, key, root=parse_url(inputs.url).path, hive_partitioning=request.hive_partitioning)
 
 
 def scan_files(
@@ -88,10 +99,18 @@ def scan_files(
             raise
 
 
-def planned_files(files: Sequence[InputFile], scans: Sequence[FileScan]) -> tuple[PlannedFile, ...]:
-    """Return the files with the numbers of their rows in the whole input."""
+def planned_files(
+    files: Sequence[InputFile], scans: Sequence[FileScan], partitions: Sequence[Mapping[str, int | str | None]] = ()
+) -> tuple[PlannedFile, ...]:
+    """
+    Return the files with the numbers of their rows in the whole input.
+
+    :param partitions: of each file, column → value; empty where there are none.
+    """
     first_rows = accumulate((scan.rows for scan in scans), initial=0)
     return tuple(
-        PlannedFile(file.key, file.size_bytes, file.etag, first_row, scan.rows, scan.header)
-        for file, scan, first_row in zip(files, scans, first_rows, strict=False)
+        PlannedFile(file.key, file.size_bytes, file.etag, first_row, scan.rows, scan.header, partition)
+        for file, scan, first_row, partition in zip(
+            files, scans, first_rows, partitions or [{} for _ in files], strict=False
+        )
     )

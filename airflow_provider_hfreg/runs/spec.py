@@ -37,6 +37,8 @@ class BatchRequest:
     :param input: URL of a file, a folder or a glob, on ``s3://`` or ``file://``.
     :param output: URL of the folder that gets the result.
     :param input_format: ``parquet``, ``csv`` or ``jsonl``; None: by the files' endings.
+    :param hive_partitioning: whether folders named ``key=value`` are columns. None: those below the input are; True:
+        also those that the input's URL names, and there must be some; False: none is.
     :param columns: the signature's feature name → the table's column name, where they differ.
     :param passthrough: table columns to copy to the output; None: all of them, ``[]``: none. Those of a CSV file that
         no feature reads are copied as text, as they stand.
@@ -56,6 +58,7 @@ class BatchRequest:
     input: str
     output: str
     input_format: str | None = None
+    hive_partitioning: bool | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     passthrough: Sequence[str] | None = None
     output_prefix: str = ""
@@ -110,6 +113,8 @@ def check_request(request: BatchRequest) -> BatchRequest:
         _require(request, option, _is_text(getattr(request, option)), "a non-empty text")
     formats = [known.value for known in TableFormat]
     _require(request, "input_format", request.input_format in (None, *formats), f"one of {', '.join(formats)}, or None")
+    is_flag = request.hive_partitioning is None or isinstance(request.hive_partitioning, bool)
+    _require(request, "hive_partitioning", is_flag, "None, True or False")
     _require(request, "columns", _is_text_mapping(request.columns), "a mapping of feature names to column names")
     _require(request, "passthrough", _is_names(request.passthrough), "None or a list of different column names")
     _require(request, "output_prefix", isinstance(request.output_prefix, str), "a text")
@@ -211,6 +216,7 @@ class Fingerprint:
         changing = (
             "input",
             "input_format",
+            "hive_partitioning",
             "columns",
             "passthrough",
             "output_prefix",
