@@ -15,7 +15,8 @@ Every error of this package: one tree, one root.
     │   ├── VersionExistsError             the version name is taken by other content
     │   ├── VersionInUseError              a default or aliased version cannot be deleted
     │   ├── ObjectChangedError             an object is not the one that was seen before
-    │   └── CompareAndSwapLostError        retryable: another writer was faster
+    │   ├── CompareAndSwapLostError        retryable: another writer was faster
+    │   └── LeaseLapsedError               retryable: a writer was silent for so long that its blobs may be collected
     ├── PublishStateUnknownError           retryable: the answer to the commit was lost and could not be read back
     ├── IntegrityError
     │   ├── BlobMissingError               a version's bytes are gone from the store
@@ -130,6 +131,12 @@ class ObjectChangedError(ConflictError):
 
 class CompareAndSwapLostError(ConflictError):
     """Another writer changed the object between our read and our write."""
+
+    retryable = True
+
+
+class LeaseLapsedError(ConflictError):
+    """A writer could not renew its lease in time: a collector may have deleted what it relied on."""
 
     retryable = True
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_hfreg.registry.catalogue import Catalogue
+from airflow_provider_hfreg.registry.environment import now
 from airflow_provider_hfreg.registry.frames import versions_frame
 from airflow_provider_hfreg.registry.request import check_tag_changes, make_annotations
 from airflow_provider_hfreg.registry.version import ModelVersion
@@ -54,6 +55,36 @@ class Model:
     def show_versions(self) -> Any:
         """Return the versions as a ``pandas.DataFrame``, oldest first, with what is said about them."""
         return versions_frame(self.versions(), self._catalogue.head(self.name))
+
+    def delete_version(self, version_name: str) -> None:
+        """
+        Delete a version. Its name is not used again; a garbage collection frees what no other version holds.
+
+        It is gone for whoever looks from now on. Who is loading it just now may find it whole until the collection.
+
+        :raises VersionInUseError: it is the default, also as the oldest of several where none was set, or has an
+            alias; the message names them.
+        :raises VersionNotFoundError: there is none, or it was deleted before.
+        """
+        self._catalogue.get_manifest(self.name, version_name)
+        oldest, when = self.first().version_name, now()
+        names = [oldest, *(name for name in self.version_names() if name != oldest)]
+        self._edit(lambda head: head.with_tombstone(version_name, when, oldest_first=names))
+
+    def delete(self) -> list[str]:
+        """
+        Delete all versions there are now, and the model's tags and comment.
+
+        One that is logged meanwhile stays, and the model with it. Names of deleted versions are not used again.
+
+        :returns: the names of the deleted versions.
+        :raises VersionInUseError: a default or an alias was set; the message names them.
+        :raises ModelNotFoundError: there is no version.
+        """
+        self._catalogue.check_model(self.name)
+        names, when = self.version_names(), now()
+        self._edit(lambda head: head.with_all_deleted(names, when))
+        return names
 
     def first(self) -> ModelVersion:
         """Return the oldest version."""

@@ -45,7 +45,7 @@ from airflow_provider_hfreg.versions.format import ensure_format
 from airflow_provider_hfreg.versions.intake import look_into, select, upload_missing
 from airflow_provider_hfreg.versions.layout import ModelReference, check_name, parse_reference
 from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
-from airflow_provider_hfreg.versions.publish import Published, publish
+from airflow_provider_hfreg.versions.publish import Published, Upload, publish
 from airflow_provider_hfreg.versions.secrets import check_no_secret
 from airflow_provider_hfreg.versions.sources import LocalFolder, Source, StoredFolder
 
@@ -276,11 +276,11 @@ class Registry:
         check_no_secret(spec.to_json(), "pipeline")
         functions_of(request, spec)  # a signature that is missing is told before gigabytes are hashed
         files = look_into(source, paths, remote_code=request.trust_remote_code)
-        published = self._publish(request, spec, files, lambda: upload_missing(self._store, source, files))
+        published = self._publish(request, spec, files, lambda missing: upload_missing(self._store, source, missing))
         return ModelVersion(self._store, self._cache, published.manifest, created=published.created)
 
     def _publish(
-        self, request: LogRequest, spec: PipelineSpec, files: tuple[VersionFile, ...], upload: Callable[[], None]
+        self, request: LogRequest, spec: PipelineSpec, files: tuple[VersionFile, ...], upload: Upload
     ) -> Published:
         if request.version_name is not None:
             return publish(self._store, _manifest(request, request.version_name, spec, files), upload)

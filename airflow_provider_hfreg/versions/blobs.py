@@ -5,23 +5,28 @@ Invariants:
 
 - The same key holds the same bytes for ever, so a blob that is there is never uploaded again and needs no conditional
   write: two writers of one key write the same thing.
-- A blob counts as stored only after its size was read back from the store.
+- A blob counts as stored only after the store has shown its size.
+- What a collector has condemned is never relied upon, nor written over: the same bytes go to a new generation's key,
+  which that collector has not seen and so does not delete.
 
-It deletes nothing: ``docs/format.md`` says who may.
+It deletes nothing: :mod:`airflow_provider_hfreg.versions.garbage` does.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_provider_hfreg.errors import StorageError
-from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
-from airflow_provider_hfreg.versions.layout import Layout
+from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore, OnBytes
+from airflow_provider_hfreg.versions.layout import Layout, digest_of_blob, digest_of_marker
 from airflow_provider_hfreg.versions.manifest import VersionFile
 
 _READ_BYTES = 1 << 20
+_LOOKERS = 8
 
 
 def hash_file(path: Path, *, on_bytes: OnBytes | None = None) -> str:
@@ -45,33 +50,78 @@ def describe_file(path: str, local: Path) -> VersionFile:
     return VersionFile(path, Layout.blob(digest), digest, local.stat().st_size)
 
 
-def is_stored(store: ObjectStore, file: VersionFile) -> bool:
+def is_whole(info: ObjectInfo | None, file: VersionFile) -> bool:
     """
-    Tell whether a file's blob is in the store with the right size: a blob of another size is damaged.
+    Tell whether an object is a file's blob, by its size: one of another size is damaged.
 
-    Other damage is not seen here, because it takes reading the whole blob: the cache sees it at the download.
+    Bytes that went bad inside the store are not seen here, because it takes reading them all: the cache sees it at the
+    download.
     """
-    info = store.find_info(file.key)
     return info is not None and info.size_bytes == file.size_bytes
 
 
-def put_blob(
-    store: ObjectStore, file: VersionFile, local: Path, *, progress: Callable[[VersionFile], OnBytes] | None = None
-) -> bool:
-    """
-    Make sure that a file's blob is stored.
+def find_missing(store: ObjectStore, files: Sequence[VersionFile]) -> tuple[VersionFile, ...]:
+    """Return those files whose blobs are not stored under their keys, one for each key; one HEAD for each."""
+    by_key = list({file.key: file for file in files}.values())
+    with ThreadPoolExecutor(_LOOKERS) as threads:
+        infos = threads.map(lambda file: store.find_info(file.key), by_key)
+        return tuple(file for file, info in zip(by_key, infos, strict=True) if not is_whole(info, file))
 
-    :param progress: gives the callback for one upload.
-    :returns: whether bytes were uploaded.
-    :raises StorageError: the store acknowledged the upload and then showed another size.
+
+@dataclass(frozen=True)
+class Placement:
     """
-    if is_stored(store, file):
-        return False
-    store.upload(file.key, local, on_bytes=None if progress is None else progress(file))
-    if not is_stored(store, file):
+    Where a version's blobs are, or will be.
+
+    :param files: with the keys that the manifest is to name.
+    :param missing: those of them to upload, one for each key.
+    """
+
+    files: tuple[VersionFile, ...]
+    missing: tuple[VersionFile, ...]
+
+
+def place(store: ObjectStore, files: Sequence[VersionFile], generation: str) -> Placement:
+    """
+    Decide which stored blobs a new version relies on, and where the others go. The lease must have been taken.
+
+    :param generation: names the keys that this writer makes where a digest is condemned; unique.
+    """
+    condemned = find_condemned(store)  # before any blob is looked for: see docs/format.md
+    by_digest = {file.digest: replace(file, key=Layout.blob(file.digest)) for file in files}
+    anew = [replace(file, key=Layout.blob(file.digest, generation)) for file in files if file.digest in condemned]
+    absent = find_missing(store, [file for digest, file in by_digest.items() if digest not in condemned])
+    with ThreadPoolExecutor(_LOOKERS) as threads:
+        elsewhere = dict(zip(absent, threads.map(lambda file: _find_generation(store, file), absent), strict=True))
+    found = [replace(file, key=key) for file, key in elsewhere.items() if key is not None]
+    keys = {digest: file.key for digest, file in by_digest.items()} | {file.digest: file.key for file in found + anew}
+    missing = {file.key: file for file in [*anew, *(file for file, key in elsewhere.items() if key is None)]}
+    return Placement(tuple(replace(file, key=keys[file.digest]) for file in files), tuple(missing.values()))
+
+
+def find_condemned(store: ObjectStore) -> frozenset[str]:
+    """Return the digests that some collector may be deleting; one LIST."""
+    markers = (digest_of_marker(Layout.CONDEMNED + name) for name in store.list_names(Layout.CONDEMNED))
+    return frozenset(filter(None, markers))
+
+
+def _find_generation(store: ObjectStore, file: VersionFile) -> str | None:
+    """Return the key of a whole blob of a later generation, where the first one is gone."""
+    for info in store.list_infos(f"{file.key}."):
+        if digest_of_blob(info.key) == file.digest and is_whole(info, file):
+            return info.key
+    return None
+
+
+def check_stored(store: ObjectStore, files: Iterable[VersionFile]) -> None:
+    """
+    Return if the store shows each of some uploaded files as it should be.
+
+    :raises StorageError: it acknowledged an upload and then shows another size.
+    """
+    for file in find_missing(store, tuple(files)):
         raise StorageError(
             f"{store.location(file.key)} was uploaded with {file.size_bytes:,} bytes and the store shows another "
             f"size ({store.find_info(file.key)}). The version was not published. Log again; if it repeats, the store "
             "is at fault."
         )
-    return True

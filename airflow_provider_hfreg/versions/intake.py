@@ -1,5 +1,5 @@
 """
-From a folder to the files of a version: select, look into, hash; later upload what the registry lacks.
+From a folder to the files of a version: select, look into, hash; later upload those that the registry lacks.
 
 Nothing is uploaded before every file was looked into: a refusal leaves the bucket as it was.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from airflow_provider_hfreg.errors import IntegrityError
 from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
-from airflow_provider_hfreg.versions.blobs import describe_file, hash_file, is_stored, put_blob
+from airflow_provider_hfreg.versions.blobs import describe_file, hash_file
 from airflow_provider_hfreg.versions.manifest import VersionFile
 from airflow_provider_hfreg.versions.safety import check_content, select_files
 from airflow_provider_hfreg.versions.sources import Source
@@ -49,16 +49,13 @@ def look_into(source: Source, paths: tuple[str, ...], *, remote_code: bool) -> t
 
 def upload_missing(store: ObjectStore, source: Source, files: tuple[VersionFile, ...]) -> None:
     """
-    Store the blobs that are not stored, and verify them.
+    Store the blobs of some files, each under its key.
 
     :raises IntegrityError: a file changed since it was hashed.
     """
-    missing = [file for file in files if not is_stored(store, file)]
-    for file in missing:
+    for file in files:
         with source.opened(file.path) as local:
             _upload(store, source, file, local)
-    size_bytes = sum(file.size_bytes for file in missing)
-    _log.info("Uploaded %d of %d files, %s; the others were stored.", len(missing), len(files), _megabytes(size_bytes))
 
 
 def _upload(store: ObjectStore, source: Source, file: VersionFile, local: Path) -> None:
@@ -71,7 +68,7 @@ def _upload(store: ObjectStore, source: Source, file: VersionFile, local: Path) 
     modified_ns = local.stat().st_mtime_ns
     if hash_file(local) != file.digest:
         raise _changed(source, file)
-    put_blob(store, file, local, progress=lambda file: transfer_progress("uploaded", file))
+    store.upload(file.key, local, on_bytes=transfer_progress("uploaded", file))
     if local.stat().st_mtime_ns != modified_ns:
         store.put(file.key, b"")
         raise _changed(source, file)

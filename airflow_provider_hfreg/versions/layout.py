@@ -28,6 +28,11 @@ EXPORTED_MANIFEST = "hfreg_manifest.json"
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+_BLOB = re.compile(r"blobs/sha256/([0-9a-f]{2})/(\1[0-9a-f]{62})(\.[A-Za-z0-9]{1,64})?")
+_LEASE = re.compile(r"gc/leases/[A-Za-z0-9]{1,64}\.json")
+_MARKER = re.compile(r"gc/condemned/([0-9a-f]{64})\.[A-Za-z0-9]{1,64}")
+_OF_A_VERSION = re.compile(r"models/([^/]+)/(versions|state)/([^/]+)\.json")
+_OF_A_MODEL = re.compile(r"models/([^/]+)/(?:head\.json|signatures/.+)")
 
 
 class Layout:
@@ -42,12 +47,29 @@ class Layout:
 
     FORMAT = "format.json"
     MODELS = "models/"
+    BLOBS = "blobs/"
+    LEASES = "gc/leases/"
+    CONDEMNED = "gc/condemned/"
 
     @staticmethod
-    def blob(digest: str) -> str:
-        """Return the key of a blob's first generation; a manifest names the generation it was published with."""
+    def blob(digest: str, generation: str = "") -> str:
+        """
+        Return the key of a blob; a manifest names the generation that it was published with.
+
+        :param generation: letters and digits; ``""`` is the first one.
+        """
         hexadecimal = digest_hex(digest)
-        return f"blobs/sha256/{hexadecimal[:2]}/{hexadecimal}"
+        return f"blobs/sha256/{hexadecimal[:2]}/{hexadecimal}" + (generation and f".{generation}")
+
+    @staticmethod
+    def lease(transaction: str) -> str:
+        """Return the key by which a writer keeps his digests from the collectors."""
+        return f"gc/leases/{transaction}.json"
+
+    @staticmethod
+    def condemned(digest: str, run: str) -> str:
+        """Return the key by which a collector's run tells writers that it may delete what there is of a digest."""
+        return f"gc/condemned/{digest_hex(digest)}.{run}"
 
     @staticmethod
     def versions(model_name: str) -> str:
@@ -80,6 +102,72 @@ class Layout:
         name = manifest_key.rsplit("/", 1)[-1]
         version_name = name.removesuffix(".json")
         return version_name if name.endswith(".json") and is_name(version_name) else None
+
+
+def digest_of_blob(key: str) -> str | None:
+    """
+    Return the digest of a blob's key, of whatever generation; None for something that is not ours.
+
+    >>> digest_of_blob("blobs/sha256/ab/" + "ab" * 32 + ".5f") == "sha256:" + "ab" * 32
+    True
+    >>> digest_of_blob("blobs/sha256/ff/" + "ab" * 32), digest_of_blob("blobs/notes.txt")
+    (None, None)
+    """
+    match = _BLOB.fullmatch(key)
+    return f"sha256:{match[2]}" if match else None
+
+
+def digest_of_marker(key: str) -> str | None:
+    """
+    Return the digest that a marker condemns; None for something that is not ours.
+
+    >>> digest_of_marker("gc/condemned/" + "ab" * 32 + ".5f") == "sha256:" + "ab" * 32
+    True
+    """
+    match = _MARKER.fullmatch(key)
+    return f"sha256:{match[1]}" if match else None
+
+
+def is_lease(key: str) -> bool:
+    """
+    Tell whether a key is a lease's.
+
+    >>> is_lease("gc/leases/5f.json"), is_lease("gc/leases/notes.txt")
+    (True, False)
+    """
+    return _LEASE.fullmatch(key) is not None
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """
+    Whose document a key below ``models/`` is.
+
+    :param folder: ``versions`` or ``state``; None for what is the model's own.
+    """
+
+    model_name: str
+    folder: str | None = None
+    version_name: str | None = None
+
+
+def model_key(key: str) -> ModelKey | None:
+    """
+    Return what a key below ``models/`` is; None for something that this version of the package does not write.
+
+    A new kind of document has to be known here, or no collector will work in a bucket that holds one: it cannot know
+    whether the document refers to blobs.
+
+    >>> model_key("models/finbert/versions/v1.json")
+    ModelKey(model_name='finbert', folder='versions', version_name='v1')
+    >>> model_key("models/finbert/head.json").folder, model_key("models/finbert/adapters/v1.json")
+    (None, None)
+    """
+    if (match := _OF_A_VERSION.fullmatch(key)) and is_name(match[1]) and is_name(match[3]):
+        return ModelKey(match[1], match[2], match[3])
+    if (match := _OF_A_MODEL.fullmatch(key)) and is_name(match[1]):
+        return ModelKey(match[1])
+    return None
 
 
 def digest_hex(digest: str) -> str:

@@ -5,22 +5,27 @@ The order, and why:
 
 1. The name is looked at first: with other content, or deleted, it is refused before anything is uploaded. A version
    that exists with this very content is success, after a look at each of its blobs: one that is gone is uploaded again.
-   So logging again heals a version, and moves no byte of a whole one.
-2. Blobs, each looked for before it is sent. A crash leaves blobs that nobody names: harmless, and reused by the next
-   attempt.
-3. Their sizes, read back.
-4. The manifest, if absent. It holds the tags, metrics and comment given at logging, so there is no moment, and no
-   crash, that shows a version without them.
+   So logging again heals a version, and moves no byte of a whole one. Its manifest protects its blobs: no lease.
+2. A lease on all digests, before any blob is looked for; from here on no collector deletes what is relied upon.
+3. The condemned digests, then the blobs: what is there is reused, what is missing or condemned is uploaded. A crash
+   leaves blobs that nobody names: harmless, reused by the next attempt, and at last collected.
+4. Their sizes and digests, read back.
+5. The manifest, if absent, unless the lease has lapsed. It holds the tags, metrics and comment given at logging, so
+   there is no moment, and no crash, that shows a version without them.
+6. The head again: somebody may have published and deleted this name since step 1, and a collector removed its manifest.
+   Tombstones are for ever, so a version of such a name was never visible, and its writer is told.
 
-Step 4 has one winner. Who meets a manifest there reads it: his own nonce means that the answer to his own put was lost,
+Step 5 has one winner. Who meets a manifest there reads it: his own nonce means that the answer to his own put was lost,
 equal content that a twin was faster; both are success. Anything else is :class:`VersionExistsError`.
 """
 
 from __future__ import annotations
 
+import logging
 import time
+import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_provider_hfreg.errors import (
     HfregError,
@@ -32,13 +37,21 @@ from airflow_provider_hfreg.errors import (
     VersionExistsError,
 )
 from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.versions.blobs import check_stored, find_missing, place
 from airflow_provider_hfreg.versions.layout import Layout
-from airflow_provider_hfreg.versions.manifest import Manifest
+from airflow_provider_hfreg.versions.leases import Lease
+from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 from airflow_provider_hfreg.versions.refs import Head
 from airflow_provider_hfreg.versions.swap import read
+from airflow_provider_hfreg.versions.terms import Terms
 
 _PUT_ATTEMPTS = 3  # on top of the client's own retries
 _PAUSE_S = 0.2
+_TERMS = Terms()
+
+_log = logging.getLogger(__name__)
+
+Upload = Callable[[tuple[VersionFile, ...]], None]
 
 
 @dataclass(frozen=True)
@@ -74,23 +87,48 @@ def find_manifest(store: ObjectStore, model_name: str, version_name: str) -> Man
     return manifest
 
 
-def publish(store: ObjectStore, manifest: Manifest, upload: Callable[[], None]) -> Published:
+def publish(store: ObjectStore, manifest: Manifest, upload: Upload, *, terms: Terms = _TERMS) -> Published:
     """
     Make a version visible, exactly once.
 
-    :param manifest: complete; its files hashed, not yet uploaded.
-    :param upload: stores those of the manifest's blobs that are not stored, and verifies them.
+    :param manifest: complete; its files hashed, not yet uploaded. The keys of its files are decided here.
+    :param upload: is given files that are not stored, and stores each under its key; what the store then shows of
+        them is checked here.
+    :param terms: how long the lease is good.
     :raises VersionExistsError: the name holds other content, or was deleted.
+    :raises LeaseLapsedError: the store did not take a renewal of the lease in time; nothing was published.
     :raises PublishStateUnknownError: the commit's answer was lost and could not be asked for; logging again settles it.
     """
     _check_not_deleted(store, manifest)
     existing = find_manifest(store, manifest.model_name, manifest.version_name)
-    if existing is not None:
+    if existing is None:
+        published = _publish_new(store, manifest, upload, terms)
+    else:
         published = _judge(existing, manifest)
-        upload()  # what the store has lost since; nothing for a whole version
-        return published
-    upload()
-    return _commit(store, manifest)
+        _upload_missing(store, existing.files, find_missing(store, existing.files), upload)
+    _check_not_deleted(store, manifest)
+    return published
+
+
+def _publish_new(store: ObjectStore, manifest: Manifest, upload: Upload, terms: Terms) -> Published:
+    transaction = uuid.uuid4().hex
+    digests = [file.digest for file in manifest.files]
+    with Lease(store, transaction, digests, terms.lease_s) as lease:
+        placement = place(store, manifest.files, generation=transaction[:16])
+        _upload_missing(store, placement.files, placement.missing, upload)
+        return _commit(store, replace(manifest, files=placement.files), lease)
+
+
+def _upload_missing(
+    store: ObjectStore, files: tuple[VersionFile, ...], missing: tuple[VersionFile, ...], upload: Upload
+) -> None:
+    if missing:
+        upload(missing)
+        check_stored(store, missing)
+    size_bytes = sum(file.size_bytes for file in missing)
+    _log.info(
+        "Uploaded %d of %d files, %s; the others were stored.", len(missing), len(files), f"{size_bytes / 1e6:,.1f} MB"
+    )
 
 
 def _check_not_deleted(store: ObjectStore, manifest: Manifest) -> None:
@@ -102,10 +140,13 @@ def _check_not_deleted(store: ObjectStore, manifest: Manifest) -> None:
         )
 
 
-def _commit(store: ObjectStore, manifest: Manifest) -> Published:
+def _commit(store: ObjectStore, manifest: Manifest, lease: Lease) -> Published:
     key = Layout.manifest(manifest.model_name, manifest.version_name)
     lost: StorageUnavailableError | None = None
     for attempt in range(_PUT_ATTEMPTS):
+        if attempt and not lease.is_good:
+            break  # an earlier put may have been done: not a lapsed lease is to be told, but what is there
+        lease.check()
         try:
             store.put_if_absent(key, manifest.to_bytes())
         except KeyExistsError:

@@ -14,7 +14,7 @@ the manifest says was logged. Nothing here does I/O: :func:`airflow_provider_hfr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,18 +73,40 @@ class Head:
         self.version_of_alias(alias)
         return replace(self, aliases={name: version for name, version in self.aliases.items() if name != alias})
 
-    def with_tombstone(self, version_name: str, when: str) -> Head:
+    def with_tombstone(self, version_name: str, when: str, *, oldest_first: Sequence[str] = ()) -> Head:
         """
         Return the head with a version deleted.
 
+        :param oldest_first: the model's versions; where no default was set, the oldest of several is held by that.
         :raises VersionInUseError: a pointer holds it.
+        :raises VersionNotFoundError: it was deleted before.
         """
-        if holders := self.names_of(version_name):
+        holders = self.names_of(self._alive(version_name))
+        alive = [name for name in oldest_first if name not in self.tombstones]
+        if self.default is None and len(alive) > 1 and alive[0] == version_name:
+            holders = ("the default (the oldest, as none was set)", *holders)
+        if holders:
             raise VersionInUseError(
                 f"Version {version_name!r} is {' and '.join(holders)} of its model and was not deleted. "
                 "Point them to another version first."
             )
         return replace(self, tombstones={**self.tombstones, version_name: when})
+
+    def with_all_deleted(self, version_names: Sequence[str], when: str) -> Head:
+        """
+        Return the head of a model with all its versions deleted, and what was said about the model forgotten.
+
+        :raises VersionInUseError: a default or an alias was set; it may be in use by that name.
+        """
+        pointers = {"the default": self.default} if self.default else {}
+        pointers |= {f"alias {alias!r}": version for alias, version in sorted(self.aliases.items())}
+        if pointers:
+            held = ", ".join(f"{pointer} → {version}" for pointer, version in pointers.items())
+            raise VersionInUseError(
+                f"The model was not deleted: it has {held}. Remove them first (delete_alias, set_default(None))."
+            )
+        deleted = {name: when for name in version_names if name not in self.tombstones}
+        return replace(self, tombstones={**self.tombstones, **deleted}, tags={}, comment=None)
 
     def with_annotations(self, *, tags: Mapping[str, str], comment: str | None) -> Head:
         """Return the head with the model's own tags and comment."""

@@ -12,6 +12,7 @@ from airflow_provider_hfreg.versions.intake import look_into, select, upload_mis
 from airflow_provider_hfreg.versions.manifest import Annotations, Manifest
 from airflow_provider_hfreg.versions.publish import publish
 from airflow_provider_hfreg.versions.sources import LocalFolder
+from airflow_provider_hfreg.versions.terms import Terms
 
 
 def write_model(folder, *, seed=0, weight_bytes=1000):
@@ -24,7 +25,7 @@ def write_model(folder, *, seed=0, weight_bytes=1000):
     return folder
 
 
-def publish_source(store, source, *, version_name="v1", nonce=None, metrics=None, parameters=None):
+def publish_source(store, source, *, version_name="v1", nonce=None, metrics=None, parameters=None, terms=None):
     """Publish a source's files as ``finbert/<version_name>``."""
     paths = select(source, remote_code=False)
     files = look_into(source, paths, remote_code=False)
@@ -41,7 +42,7 @@ def publish_source(store, source, *, version_name="v1", nonce=None, metrics=None
         nonce=nonce or uuid.uuid4().hex,
         created="2026-01-02T03:04:05.000006Z",
     )
-    return publish(store, manifest, lambda: upload_missing(store, source, files))
+    return publish(store, manifest, lambda missing: upload_missing(store, source, missing), terms=terms or Terms())
 
 
 @pytest.fixture
