@@ -128,8 +128,13 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
-        """Write an object to ``path`` (created or overwritten). A failed download may leave a partial ``path``."""
+    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+        """
+        Write an object to ``path`` (created or overwritten). A failed download may leave a partial ``path``.
+
+        :param digest: ``sha256:<hex>`` that the content must have; it is hashed while it comes.
+        :raises DigestMismatchError: it has another one; what came is at ``path``.
+        """
 
     # --- writing
 
@@ -156,8 +161,13 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
-        """Store a local file of any size, over whatever was there; nothing is visible before it is whole."""
+    def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+        """
+        Store a local file of any size, over whatever was there; nothing is visible before it is whole.
+
+        :param digest: ``sha256:<hex>`` that the content must have; the very bytes that are sent are hashed.
+        :raises DigestMismatchError: they have another one, as of a file that somebody writes; nothing was changed.
+        """
 
     @abstractmethod
     def copy(self, source_key: str, target_key: str) -> None:

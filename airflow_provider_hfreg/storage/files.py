@@ -10,22 +10,26 @@ would hold a lock that nobody else sees.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
 from airflow_provider_hfreg.storage.base import RESERVED_PREFIX
+from airflow_provider_hfreg.storage.digests import PassingDigest
 
 _LOCK_NAME = f"{RESERVED_PREFIX}lock"
 _TEMPORARY_PREFIX = f"{RESERVED_PREFIX}tmp-"
 _STALE_AFTER_S = 24 * 3600.0
 _DIGEST_LIMIT_BYTES = 1 << 20
 _COPY_BYTES = 4 << 20
+_CANNOT_RESERVE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
@@ -70,12 +74,41 @@ def etag_of(stream: BinaryIO) -> str:
     return hashlib.sha256(stream.read()).hexdigest()
 
 
-def copy_bytes(source: BinaryIO, target: BinaryIO, on_bytes: Callable[[int], None] | None = None) -> None:
-    """Copy to the end of ``source``, telling of every 4 MiB."""
-    while block := source.read(_COPY_BYTES):
-        target.write(block)
-        if on_bytes is not None:
-            on_bytes(len(block))
+def copy_bytes(
+    source: BinaryIO,
+    target: BinaryIO,
+    on_bytes: Callable[[int], None] | None = None,
+    digest: PassingDigest | None = None,
+) -> None:
+    """
+    Copy to the end of ``source``, telling of every 4 MiB.
+
+    :param digest: takes the bytes; in a thread beside, for hashing takes as long as the rest.
+    """
+    with ThreadPoolExecutor(1) as beside:
+        hashed: Future[None] | None = None
+        while block := source.read(_COPY_BYTES):
+            if hashed is not None:
+                hashed.result()  # at most two blocks in memory
+            if digest is not None:
+                hashed = beside.submit(digest.update, block)
+            target.write(block)
+            if on_bytes is not None:
+                on_bytes(len(block))
+
+
+def reserve(descriptor: int, size_bytes: int) -> None:
+    """
+    Give an empty file its size and the room for it at once: a disk too full is told before gigabytes were moved.
+
+    A file system that cannot do that gets none reserved.
+    """
+    try:
+        if size_bytes:
+            os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in _CANNOT_RESERVE:
+            raise
 
 
 def make_folder(folder: Path) -> None:

@@ -38,12 +38,14 @@ from airflow_provider_hfreg.errors import (
     StorageUrlError,
 )
 from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectState, ObjectStore, OnBytes, check_key
+from airflow_provider_hfreg.storage.digests import PassingDigest
 from airflow_provider_hfreg.storage.files import (
     copy_bytes,
     etag_of,
     finish,
     folder_entries,
     folder_lock,
+    reserve,
     sync_folder,
     temporary_file,
 )
@@ -135,10 +137,13 @@ class LocalStore(ObjectStore):
 
         return io.BufferedReader(RangedReader(read_range, state.size_bytes))
 
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
-        """Copy the file."""
+    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+        """Copy the file, into room that is reserved first."""
+        passing = PassingDigest(digest)
         with self._open(key) as source, path.open("wb") as target:
-            copy_bytes(source, target, on_bytes)
+            reserve(target.fileno(), os.fstat(source.fileno()).st_size)
+            copy_bytes(source, target, on_bytes, passing)
+        passing.check(self.location(key))
 
     # --- writing
 
@@ -162,10 +167,12 @@ class LocalStore(ObjectStore):
             temporary.write(content)
             return self._rename(temporary, key, etag)
 
-    def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
+    def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
         """Copy beside, rename over."""
+        passing = PassingDigest(digest)
         with path.open("rb") as source, self._writing(key) as temporary:
-            copy_bytes(source, temporary, on_bytes)
+            copy_bytes(source, temporary, on_bytes, passing)
+            passing.check(str(path))
             self._rename(temporary, key)
 
     def copy(self, source_key: str, target_key: str) -> None:

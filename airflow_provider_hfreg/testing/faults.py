@@ -143,9 +143,9 @@ class FaultyStore(ObjectStore):
         """Counted by its name; reading is not counted."""
         return self._call("open_reader", key, lambda: self.store.open_reader(key, state=state))
 
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
+    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
         """Counted by its name."""
-        self._call("download", key, lambda: self.store.download(key, path, on_bytes=on_bytes))
+        self._call("download", key, lambda: self.store.download(key, path, on_bytes=on_bytes, digest=digest))
 
     def put(self, key: str, content: bytes) -> None:
         """Counted by its name."""
@@ -159,9 +159,9 @@ class FaultyStore(ObjectStore):
         """Counted by its name."""
         return self._call("replace_if_match", key, lambda: self.store.replace_if_match(key, content, etag))
 
-    def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
+    def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
         """Counted by its name."""
-        self._call("upload", key, lambda: self.store.upload(key, path, on_bytes=on_bytes))
+        self._call("upload", key, lambda: self.store.upload(key, path, on_bytes=on_bytes, digest=digest))
 
     def copy(self, source_key: str, target_key: str) -> None:
         """Counted by its name, under the target's key."""

@@ -15,6 +15,7 @@ themselves).
 
 from __future__ import annotations
 
+import hashlib
 import io
 import uuid
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_hfreg.errors import (
     CompareAndSwapLostError,
+    DigestMismatchError,
     KeyExistsError,
     KeyNotFoundError,
     ObjectChangedError,
@@ -328,6 +330,22 @@ class StoreContract:
         info = store.find_info("other")
         assert info is not None
         assert info.size_bytes == _LARGE_BYTES
+
+    @pytest.mark.parametrize("size_bytes", [0, 1000, _LARGE_BYTES])
+    def test_bytes_are_compared_with_their_digest_while_they_move(
+        self, store: ObjectStore, tmp_path: Path, size_bytes: int
+    ) -> None:
+        source, target = tmp_path / "source", tmp_path / "target"
+        source.write_bytes(_pattern(size_bytes))
+        right, wrong = f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}", f"sha256:{'0' * 64}"
+        with pytest.raises(DigestMismatchError, match=f"expected {wrong}, got {right}"):
+            store.upload("key", source, digest=wrong)
+        assert store.find_info("key") is None
+        store.upload("key", source, digest=right)
+        with pytest.raises(DigestMismatchError, match=f"key.* expected {wrong}, got {right}"):
+            store.download("key", target, digest=wrong)
+        store.download("key", target, digest=right)
+        assert target.read_bytes() == source.read_bytes()
 
     def test_a_compare_and_swap_of_a_large_object(self, store: ObjectStore) -> None:
         first, second = _pattern(3_000_000), _pattern(3_000_001)[1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from airflow_provider_hfreg.errors import (
     StorageUrlError,
 )
 from airflow_provider_hfreg.storage.s3 import S3Store
-from airflow_provider_hfreg.storage.s3.multipart import put_parts_if_absent
+from airflow_provider_hfreg.storage.s3.multipart import Target, put_parts
 from airflow_provider_hfreg.storage.settings import S3Settings
 
 _MIB = 1 << 20
@@ -136,8 +135,8 @@ def _part_uploads(store):
 
 def _put_in_parts(store, key, path):
     with store._bucket.write(store.location(key), KeyExistsError):
-        target = {"Bucket": store._bucket.name, "Key": store._prefix + key}
-        put_parts_if_absent(store._bucket.client, target, path, {}, part_bytes=5 * _MIB)
+        target = Target(store._bucket.client, store._bucket.name, store._prefix + key, condition={"IfNoneMatch": "*"})
+        put_parts(target, path, part_bytes=5 * _MIB)
 
 
 def test_a_file_in_parts_is_put_only_if_absent(store, tmp_path):
@@ -150,7 +149,6 @@ def test_a_file_in_parts_is_put_only_if_absent(store, tmp_path):
     assert _part_uploads(store) == []
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # boto3 leaves the parts not yet sent to the garbage collector
 def test_an_upload_that_fails_leaves_no_parts(store, tmp_path):
     path = tmp_path / "large"
     path.write_bytes(bytes(20 * _MIB))
@@ -160,7 +158,6 @@ def test_an_upload_that_fails_leaves_no_parts(store, tmp_path):
 
     with pytest.raises(RuntimeError):
         store.upload("large", path, on_bytes=broken)
-    gc.collect()
     assert _part_uploads(store) == []
     assert store.find_info("large") is None
 

@@ -15,6 +15,7 @@ import pytest
 
 from airflow_provider_hfreg.errors import (
     ConditionalWritesUnsupportedError,
+    DigestMismatchError,
     KeyExistsError,
     StorageError,
     StorageUnavailableError,
@@ -143,6 +144,21 @@ def test_a_range_that_is_cut_short_is_refused():
 def test_a_server_without_conditional_writes_says_so_and_is_told():
     with _serving(_error(501, "NotImplemented")) as (store, _), pytest.raises(ConditionalWritesUnsupportedError):
         store.put_if_absent("key", b"content")
+
+
+def test_a_server_without_checksums_gets_none_from_its_first_refusal_on(path):
+    with _serving(_error(501, "NotImplemented"), _OK) as (store, seen):
+        store.upload("key", path)
+        store.upload("other", path)
+    asked = ["X-Amz-Checksum-Sha256" in {name.title() for name in headers} for _, headers, _ in seen]
+    assert asked == [True, False, False]
+    assert [body for _, _, body in seen] == [b"content"] * 3
+
+
+def test_a_server_that_shows_another_checksum_than_was_sent_is_told(path):
+    other = Answer(200, b"", {"ETag": '"e"', "x-amz-checksum-sha256": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="})
+    with _serving(other) as (store, _), pytest.raises(DigestMismatchError, match="shows another checksum"):
+        store.upload("key", path)
 
 
 def test_every_body_is_checked_on_its_way():

@@ -8,7 +8,11 @@ Objects on S3 and on servers that speak its protocol. The only folder that names
     client.py      one boto3 client per process
     failures.py    from boto3's exceptions to our errors, by way of
     refusals.py    what a server's code and status mean, as a decision without I/O
-    multipart.py   put-if-absent of a file too large for one request
+    parts.py       one range of an object by one GET
+    download.py    ranges side by side into a file
+    multipart.py   a file in parts
+    in_order.py    threads whose results are wanted in order
+    checksums.py   SHA-256 that the server computes too
 
 Settings stand outside, in :mod:`airflow_provider_hfreg.storage.settings`, so that holding them loads no boto3.
 """

@@ -6,7 +6,8 @@ client. Threads of one process share it, which boto3 allows; making one is not t
 half made, so both wait for one lock.
 
 Integrity on the wire: AWS gets boto3's own checksums. Other servers, of which many refuse those, get the SHA-256 of
-the body inside the signature, which boto3 adds where no checksum is. ``boto3[crt]`` is never used: it cannot reach an
+the body inside the signature, which boto3 adds where no checksum is; uploads of files ask for more, see
+:mod:`.checksums`. ``boto3[crt]`` is never used: it cannot reach an
 endpoint that has a port.
 """
 
@@ -39,11 +40,12 @@ os.register_at_fork(before=_MAKING.acquire, after_in_parent=_MAKING.release, aft
 
 
 class Connection:
-    """The client of each process, and the buckets known to exist; shared by the stores of one server."""
+    """The client of each process, and what was learned of the server; shared by its stores."""
 
     def __init__(self, settings: S3Settings) -> None:
         self.settings = settings
         self.buckets_seen: set[str] = set()
+        self.has_checksums = True  # until it refuses one
         self._clients: dict[int, S3Client] = {}
 
     @property

@@ -1,79 +1,130 @@
 """
-A file too large for one PUT, stored in parts, and only if the key is absent.
+A file stored in parts, several at a time, hashed as it is read.
 
-boto3's own transfer cannot put a condition on the completion of a multipart upload, where S3 checks it. Invariant: an
-upload that does not complete is aborted, so that its parts cost nothing; after a kill -9 a lifecycle rule of the
-bucket has to do it.
+Invariants: the file is read once, and what is hashed are the very bytes that are sent. Nothing is visible before the
+last step, so bytes of another digest than the caller's are never seen by anybody. An upload that does not complete is
+aborted, so that its parts cost nothing; after a kill -9 a lifecycle rule of the bucket has to do it. Memory is bounded
+by the parts under way.
+
+boto3's own transfer cannot put a condition on the completion, where S3 checks it, nor stop before it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from airflow_provider_hfreg.storage.base import OnBytes
+from airflow_provider_hfreg.storage.digests import PassingDigest
+from airflow_provider_hfreg.storage.s3.checksums import check_answer, checksum_of, checksum_of_parts
+from airflow_provider_hfreg.storage.s3.in_order import in_order
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _MIB = 1 << 20
 _MAX_PARTS = 10_000
-_MIN_PART_BYTES = 64 * _MIB
-_THREADS = 4  # each holds one part in memory
+PART_BYTES = 16 * _MIB
+_THREADS = 4  # with PART_BYTES about 110 MiB in memory
 
 
 def part_size_bytes(file_size_bytes: int) -> int:
     """
-    Return the size of a part: 64 MiB, or more where S3's limit of 10,000 parts needs it; whole MiB.
+    Return the size of a part: 16 MiB, or more where S3's limit of 10,000 parts needs it; whole MiB.
 
     >>> part_size_bytes(6 << 30) >> 20
-    64
+    16
     >>> part_size_bytes(5 << 40) >> 20
     525
     """
     needed = -(-file_size_bytes // _MAX_PARTS)
-    return max(_MIN_PART_BYTES, -(-needed // _MIB) * _MIB)
+    return max(PART_BYTES, -(-needed // _MIB) * _MIB)
 
 
-def put_parts_if_absent(
-    client: S3Client,
-    target: Mapping[str, str],
+@dataclass(frozen=True)
+class Target:
+    """
+    Where a file goes, and what is asked of the server.
+
+    :param client: raises its own errors; the store translates them.
+    :param options: request parameters of the encryption.
+    :param has_checksums: ask the server to compute SHA-256 checksums and compare.
+    :param condition: on the completion: ``IfNoneMatch``.
+    """
+
+    client: S3Client
+    bucket: str
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    has_checksums: bool = False
+    condition: Mapping[str, Any] = field(default_factory=dict)
+
+
+def put_parts(
+    target: Target,
     path: Path,
-    encryption: Mapping[str, str],
     *,
+    on_bytes: OnBytes | None = None,
+    digest: str | None = None,
     part_bytes: int | None = None,
 ) -> str:
     """
-    Store a file in parts, unless the key exists when the last one has arrived, and return its etag.
+    Store a file in parts and return its etag.
 
-    :param client: raises its own errors; the store translates them.
-    :param target: ``Bucket`` and ``Key``.
-    :param encryption: request parameters of the encryption.
+    :param on_bytes: called from this thread.
+    :param digest: that the bytes must have.
     :param part_bytes: default: by the file's size; S3 takes none below 5 MiB but the last.
+    :raises DigestMismatchError: they have another one; nothing was changed.
     """
-    where: Any = dict(target)
-    begin: Any = dict(encryption)
-    upload: Any = {**where, "UploadId": client.create_multipart_upload(**where, **begin)["UploadId"]}
+    where: Any = {"Bucket": target.bucket, "Key": target.name}
+    begin: Any = dict(target.options)
+    if target.has_checksums:
+        begin["ChecksumAlgorithm"] = "SHA256"
+    upload = {**where, "UploadId": target.client.create_multipart_upload(**where, **begin)["UploadId"]}
     try:
-        size = path.stat().st_size
-        step = part_bytes or part_size_bytes(size)
-
-        def send(number: int) -> dict[str, Any]:
-            body = _read(path, (number - 1) * step, step)
-            return {"PartNumber": number, "ETag": client.upload_part(**upload, PartNumber=number, Body=body)["ETag"]}
-
-        with ThreadPoolExecutor(_THREADS) as threads:
-            parts: Any = list(threads.map(send, range(1, -(-size // step) + 1)))
-        completed = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
-        return completed["ETag"]
+        passing = PassingDigest(digest)
+        sent = []
+        with path.open("rb") as stream:
+            step = part_bytes or part_size_bytes(path.stat().st_size)
+            with closing(in_order(_tasks(target, upload, stream, step, passing), threads=_THREADS)) as parts:
+                for part, length in parts:
+                    sent.append(part)
+                    if on_bytes is not None:
+                        on_bytes(length)
+        passing.check(str(path))
+        return _complete(target, upload, sent)
     except BaseException:
         with contextlib.suppress(Exception):  # the first error is the one to tell of
-            client.abort_multipart_upload(**upload)
+            target.client.abort_multipart_upload(**upload)
         raise
 
 
-def _read(path: Path, start: int, length: int) -> bytes:
-    with path.open("rb") as stream:
-        stream.seek(start)
-        return stream.read(length)
+def _tasks(
+    target: Target, upload: dict[str, Any], stream: BinaryIO, step: int, passing: PassingDigest
+) -> Iterator[partial[tuple[dict[str, Any], int]]]:
+    """Yield the sending of each part, and hash it while it is sent."""
+    for number, body in enumerate(iter(lambda: stream.read(step), b""), start=1):
+        yield partial(_send, target, upload, number, body)
+        passing.update(body)
+
+
+def _send(target: Target, upload: dict[str, Any], number: int, body: bytes) -> tuple[dict[str, Any], int]:
+    """Send a part; return how the completion names it, and its length."""
+    checksum = checksum_of(body) if target.has_checksums else None
+    extra: Any = {"ChecksumSHA256": checksum} if checksum else {}
+    answer = target.client.upload_part(**upload, PartNumber=number, Body=body, **extra)
+    check_answer(answer, checksum, f"s3://{target.bucket}/{target.name}")
+    return {"PartNumber": number, "ETag": answer["ETag"], **extra}, len(body)
+
+
+def _complete(target: Target, upload: dict[str, Any], parts: list[dict[str, Any]]) -> str:
+    extra: Any = dict(target.condition)
+    if target.has_checksums:
+        extra["ChecksumSHA256"] = checksum_of_parts([part["ChecksumSHA256"] for part in parts])
+    whole: Any = {"Parts": parts}
+    return target.client.complete_multipart_upload(**upload, MultipartUpload=whole, **extra)["ETag"]

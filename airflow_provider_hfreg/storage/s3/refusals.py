@@ -37,6 +37,7 @@ _DENIED = {
 }
 _BUSY = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "ThrottlingException"}
 _BAD_NAME = {"InvalidBucketName", "InvalidURI", "KeyTooLongError"}
+_DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
 _WRONG_REGION = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 
 
@@ -77,6 +78,8 @@ def error_of(refusal: Refusal) -> HfregError:
         return _precondition_failed(refusal)
     if code in _BUSY or status in (409, 429):
         return StorageUnavailableError(f"{refusal} The server is busy or unwell; try again later.")
+    if code in _DAMAGED:
+        return StorageUnavailableError(f"{refusal} The bytes were changed on their way; try again.")
     if code == "NotImplemented" or status == 501:
         return _unsupported(refusal)
     if status >= 500:

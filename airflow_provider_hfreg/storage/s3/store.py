@@ -8,39 +8,30 @@ repeats the request and meets its own success; the caller reads back and decides
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from airflow_provider_hfreg.errors import (
     CompareAndSwapLostError,
     KeyExistsError,
     KeyNotFoundError,
-    ObjectChangedError,
-    StorageError,
     StorageUrlError,
 )
 from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectState, ObjectStore, OnBytes, check_key
+from airflow_provider_hfreg.storage.digests import PassingDigest
 from airflow_provider_hfreg.storage.readers import RangedReader
 from airflow_provider_hfreg.storage.s3.bucket import Bucket
+from airflow_provider_hfreg.storage.s3.checksums import as_server_can, check_answer, checksum_of
 from airflow_provider_hfreg.storage.s3.client import TRANSFER, Connection
-from airflow_provider_hfreg.storage.s3.failures import (
-    ANY_FAILURE,
-    BROKEN_BODY,
-    check_length,
-    repeat_while_busy,
-    status_of,
-)
-from airflow_provider_hfreg.storage.s3.multipart import put_parts_if_absent
+from airflow_provider_hfreg.storage.s3.download import download_parts
+from airflow_provider_hfreg.storage.s3.failures import repeat_while_busy
+from airflow_provider_hfreg.storage.s3.multipart import PART_BYTES, Target, put_parts
+from airflow_provider_hfreg.storage.s3.parts import ObjectParts
 from airflow_provider_hfreg.storage.s3.refusals import Refusal, error_of
 from airflow_provider_hfreg.storage.settings import S3Settings
 from airflow_provider_hfreg.storage.urls import parse_url
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
-
-_BODY_ATTEMPTS = 3  # a request that finds no server is repeated by boto3, a body that breaks off is not
 _SINGLE_PUT_LIMIT_BYTES = 5 << 30  # S3's own limit for one PUT
 
 
@@ -73,12 +64,13 @@ class S3Store(ObjectStore):
     def get(self, key: str, *, start: int = 0, length: int | None = None, etag: str | None = None) -> bytes:
         """One GET; with a range unless the whole is asked for."""
         if length == 0:  # HTTP has no empty range, and an absent object must be told
-            return self._fetch(key, start, 1, etag=etag)[0][:0]
-        return self._fetch(key, start, length, etag=etag)[0]
+            return self._parts(key).fetch(start, 1, etag=etag).content[:0]
+        return self._parts(key).fetch(start, length, etag=etag).content
 
     def get_with_etag(self, key: str) -> tuple[bytes, str]:
         """One GET."""
-        return self._fetch(key, 0, None)
+        whole = self._parts(key).fetch()
+        return whole.content, whole.etag
 
     def find_info(self, key: str) -> ObjectInfo | None:
         """One HEAD; the first one in a process that finds nothing asks for the bucket too."""
@@ -114,19 +106,16 @@ class S3Store(ObjectStore):
 
     def open_reader(self, key: str, *, state: ObjectState | None = None) -> BinaryIO:
         """One HEAD unless the state is given, then ranged GETs, each only if the object is still the same."""
-        seen = state or self._existing(key)
+        seen, parts = state or self._existing(key), self._parts(key)
 
         def read_range(start: int, length: int) -> bytes:
-            return self._fetch(key, start, length, etag=seen.etag)[0]
+            return parts.fetch(start, length, etag=seen.etag).content
 
         return io.BufferedReader(RangedReader(read_range, seen.size_bytes))
 
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
-        """Ranged GETs, several at a time for a large object; nothing is at ``path`` before the last has come."""
-        with self._bucket.request("downloading", self.location(key)):
-            self._bucket.client.download_file(
-                self._bucket.name, self._name(key), str(path), Callback=_one_at_a_time(on_bytes), Config=TRANSFER
-            )
+    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+        """One ranged GET for each 8 MiB, several at a time, each only if the object is still the same."""
+        download_parts(self._parts(key), path, on_bytes=on_bytes, digest=digest)
 
     # --- writing
 
@@ -142,9 +131,8 @@ class S3Store(ObjectStore):
                 return self._put_object(key, content, IfNoneMatch="*")
             if content.stat().st_size <= _SINGLE_PUT_LIMIT_BYTES:
                 return self._put_file_if_absent(key, content)
-            target = {"Bucket": self._bucket.name, "Key": self._name(key)}
-            encryption = self._settings.encryption()
-            return repeat_while_busy(lambda: put_parts_if_absent(self._bucket.client, target, content, encryption))
+            target = self._target(key, condition={"IfNoneMatch": "*"})
+            return repeat_while_busy(lambda: put_parts(target, content))
 
     def replace_if_match(self, key: str, content: bytes, etag: str) -> str:
         """One PUT with If-Match."""
@@ -154,17 +142,24 @@ class S3Store(ObjectStore):
         except KeyNotFoundError as error:  # some servers answer 404, others 412, when the object is gone
             raise CompareAndSwapLostError(f"{self.location(key)} was deleted by another writer.") from error
 
-    def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None) -> None:
-        """One PUT, or from 16 MiB a multipart upload, several parts at a time; aborted if it fails."""
+    def upload(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+        """One PUT, or above 16 MiB a multipart upload, several parts at a time; aborted if it fails."""
         with self._bucket.write(self.location(key)):
-            self._bucket.client.upload_file(
-                str(path),
-                self._bucket.name,
-                self._name(key),
-                ExtraArgs=self._settings.encryption(),
-                Callback=_one_at_a_time(on_bytes),
-                Config=TRANSFER,
-            )
+            if path.stat().st_size > PART_BYTES:
+                as_server_can(
+                    self._bucket.connection,
+                    lambda checksums: put_parts(
+                        self._target(key, has_checksums=checksums), path, on_bytes=on_bytes, digest=digest
+                    ),
+                )
+                return
+            content = path.read_bytes()
+            passing = PassingDigest(digest)
+            passing.update(content)
+            passing.check(str(path))
+            as_server_can(self._bucket.connection, lambda checksums: self._put_checked(key, content, checksums))
+            if on_bytes is not None:
+                on_bytes(len(content))
 
     def copy(self, source_key: str, target_key: str) -> None:
         """Inside the server; multipart for a large object. S3 refuses a copy onto itself, so that is a HEAD."""
@@ -231,48 +226,20 @@ class S3Store(ObjectStore):
         with path.open("rb") as stream:
             return self._put_object(key, stream, IfNoneMatch="*")
 
-    def _fetch(self, key: str, start: int, length: int | None, *, etag: str | None = None) -> tuple[bytes, str]:
-        """Return bytes of an object and its etag; a body that breaks off is asked for again, whole."""
-        asked: Any = {"IfMatch": etag} if etag else {}
-        if start < 0:
-            asked["Range"] = f"bytes={start}"
-        elif start or length is not None:
-            asked["Range"] = f"bytes={start}-{'' if length is None else start + length - 1}"
-        with self._bucket.request("reading", self.location(key)):
-            for attempts_left in reversed(range(_BODY_ATTEMPTS)):
-                answer = self._find_part(key, asked)
-                if answer is None:
-                    self._check_unchanged(key, etag)  # a server may look at the range before it looks at If-Match
-                    return b"", etag or ""
-                try:
-                    content = answer["Body"].read()
-                    check_length(content, answer.get("ContentRange", ""), start, length)
-                except BROKEN_BODY:
-                    if not attempts_left:
-                        raise
-                else:
-                    return content, answer["ETag"]
-        raise AssertionError("unreachable: the last attempt returns or raises")
+    def _put_checked(self, key: str, content: bytes, has_checksums: bool) -> None:  # noqa: FBT001
+        checksum = checksum_of(content) if has_checksums else None
+        extra: Any = {"ChecksumSHA256": checksum} if checksum else {}
+        target: Any = {"Bucket": self._bucket.name, "Key": self._name(key), **self._settings.encryption()}
+        answer = self._bucket.client.put_object(**target, Body=content, **extra)
+        check_answer(answer, checksum, self.location(key))
 
-    def _check_unchanged(self, key: str, etag: str | None) -> None:
-        if etag is not None and self._existing(key).etag != etag:
-            raise ObjectChangedError(f"{self.location(key)} was changed by another writer since it was seen.")
+    def _target(self, key: str, **changes: Any) -> Target:
+        return Target(
+            self._bucket.client, self._bucket.name, self._name(key), options=self._settings.encryption(), **changes
+        )
 
-    def _find_part(self, key: str, asked: Any) -> GetObjectOutputTypeDef | None:
-        """Return the answer before its body is read; None if the object ends before the range begins."""
-        try:
-            answer = self._bucket.client.get_object(Bucket=self._bucket.name, Key=self._name(key), **asked)
-        except ANY_FAILURE as failure:
-            if status_of(failure) == 416:  # also any range of an empty object
-                return None
-            raise
-        if "Range" in asked and answer["ResponseMetadata"]["HTTPStatusCode"] != 206:
-            answer["Body"].close()  # 14 GB would come where 64 KB were meant, and the wrong ones
-            raise StorageError(
-                f"Reading a range of {self.location(key)} failed: the server answered with the whole object. A proxy "
-                "in between ignores byte ranges; reach the store without it."
-            )
-        return answer
+    def _parts(self, key: str) -> ObjectParts:
+        return ObjectParts(self._bucket, self._name(key), self.location(key))
 
 
 def delete_bucket(name: str, settings: S3Settings) -> None:
@@ -286,16 +253,3 @@ def _refused_delete(failed: Any, url: str) -> Refusal:
     """Return one object's refusal, which stands in the body of an answer of 200."""
     code = failed.get("Code", "")
     return Refusal(code, 403 if code == "AccessDenied" else 500, failed.get("Message", ""), "deleting", url)
-
-
-def _one_at_a_time(on_bytes: OnBytes | None) -> OnBytes | None:
-    """Return ``on_bytes`` behind a lock: a transfer calls it from its threads, and a caller should not have to know."""
-    if on_bytes is None:
-        return None
-    lock = threading.Lock()
-
-    def locked(moved: int) -> None:
-        with lock:
-            on_bytes(moved)
-
-    return locked
