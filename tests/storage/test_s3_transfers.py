@@ -8,9 +8,9 @@ import time
 import pytest
 
 from airflow_provider_hfreg.errors import (
-    ConflictError,
     DigestMismatchError,
     KeyNotFoundError,
+    ObjectChangedError,
     StorageError,
     StorageUnavailableError,
 )
@@ -130,7 +130,7 @@ def test_two_states_of_an_object_never_mix(download, stored, content, tmp_path):
         if is_range(request, 2):
             stored.upload("large", other)
 
-    with pytest.raises(ConflictError, match="while it was being read"):
+    with pytest.raises(ObjectChangedError, match="changed by another writer"):
         download(replace)
 
 
