@@ -17,6 +17,10 @@ from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState
 MAX_DELIVERIES = 5
 """A shard that was begun this often, and ended never, stops the run."""
 
+_SUSPECT = 3
+"""A shard that was begun this often without an end waits until all others are done: what ends a worker takes those
+with it that wait there, and a run that is given up is to have all else committed."""
+
 _IGNORED = 3  # a shard that was sent this often, while a worker was idle, is one that workers do not take
 _RETRY_S = 5.0  # before a shard that failed is sent again, times the delivery
 
@@ -131,9 +135,12 @@ class Follower:
         :raises HfregError: a shard failed for good; the error is the worker's own where it is one of ours.
         """
         free = in_flight - sum(self._is_in_flight(state, now_s) for state in self._shards.values())
+        is_rest_open = any(not state.done and not self._is_suspect(state, now_s) for state in self._shards.values())
         sends = []
         for shard, state in self._shards.items():
             if state.done or self._waits(state, now_s):
+                continue
+            if is_rest_open and self._is_suspect(state, now_s):
                 continue
             delivery = self._next_delivery(shard, state)
             is_repeated = state.sent_s is not None
@@ -149,6 +156,12 @@ class Follower:
         if state.sent_s is not None:
             return now_s - state.sent_s < self._resend_s
         return self._is_in_flight(state, now_s) or now_s < _not_before_s(state)
+
+    def _is_suspect(self, state: _Shard, now_s: float) -> bool:
+        """Tell whether a shard has ended one worker after the other, as far as is known, and is not under way."""
+        claim = state.claim
+        has_no_end = claim is not None and claim.state is ClaimState.RUNNING and claim.delivery >= _SUSPECT
+        return has_no_end and (state.sent_s is not None or not self._is_in_flight(state, now_s))
 
     def _is_in_flight(self, state: _Shard, now_s: float) -> bool:
         """Tell whether a shard is sent and nobody answered yet, or a worker is at it."""

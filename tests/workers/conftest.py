@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,7 @@ from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.testing.workers import WorkerProcess, redis_server, workers_settings
 from airflow_provider_hfreg.workers.client import OnPool
+from airflow_provider_hfreg.workers.settings import parse_settings
 
 
 @pytest.fixture(scope="session")
@@ -133,3 +135,38 @@ def s3_desk(s3_url, s3_settings, version, worker):
 def texts():
     """So many texts; called with how many."""
     return lambda count: [f"the film number {number} was good" for number in range(count)]
+
+
+@pytest.fixture(scope="session")
+def sampler(version, tmp_path_factory):
+    """A tiny generator that draws its tokens: slow enough to be killed, and equal only if the seeds are."""
+    from airflow_provider_hfreg.registry import Registry
+    from airflow_provider_hfreg.testing.models import text_generator
+
+    folder = tmp_path_factory.mktemp("sampler")
+    kwargs = {"do_sample": True, "max_new_tokens": 4, "return_full_text": False}
+    registry = Registry(version.registry_url, cache_folder=folder / "cache")
+    model = text_generator(folder / "model")
+    return registry.log_folder(model, model_name="sampler", task="text-generation", pipeline_kwargs=kwargs)
+
+
+@pytest.fixture
+def own_worker(plain_settings, tmp_path):
+    """Start a worker that the test may end; called with a number. Its pool is its own."""
+    with contextlib.ExitStack() as started:
+        plain = plain_settings(pools={f"own-{tmp_path.name}"[:60].rstrip("-_"): {}}, lapse_s=3)
+
+        def start(number=0):
+            return started.enter_context(WorkerProcess(plain, tmp_path / f"worker-{number}"))
+
+        start.settings = parse_settings(plain)
+        yield start
+
+
+@pytest.fixture
+def slow_desk(desk, sampler, own_worker):
+    """A desk whose shards take a while, on a pool of its own without workers so far."""
+    desk.version = sampler
+    desk.settings = own_worker.settings
+    (desk.pool_name,) = own_worker.settings.pools
+    return desk

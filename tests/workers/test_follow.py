@@ -127,6 +127,28 @@ def test_a_shard_that_ends_its_workers_stops_the_run_and_is_named():
         following.due(LAPSE_S, 1)
 
 
+def test_a_shard_that_ended_three_workers_waits_until_all_others_are_done():
+    following = follower(0, 1, 2)
+    following.saw(0, claim(delivery=2), "two", 0)
+    assert following.due(LAPSE_S, 1) == [Send(0, 3, "two")]
+    following.saw(0, claim(delivery=3), "three", LAPSE_S)
+    assert following.due(2 * LAPSE_S, 1) == [Send(1, 1, None)]
+    following.saw(1, claim(), "one", 2 * LAPSE_S)
+    following.saw(1, claim(ClaimState.DONE), "done", 2 * LAPSE_S + 1)
+    assert following.due(2 * LAPSE_S + 1, 1) == [Send(2, 1, None)]
+    following.saw(2, claim(delivery=MAX_DELIVERIES), "suspect too", 3 * LAPSE_S)
+    assert following.due(4 * LAPSE_S - 1, 1) == []
+    following.saw(2, claim(ClaimState.DONE), "done", 4 * LAPSE_S)
+    assert following.due(4 * LAPSE_S, 1) == [Send(0, 4, "three")]
+
+
+def test_of_several_shards_that_ended_their_workers_none_waits_for_another():
+    following = follower(0, 1)
+    following.saw(0, claim(delivery=3), "a", 0)
+    following.saw(1, claim(delivery=4), "b", 0)
+    assert following.due(LAPSE_S, 2) == [Send(0, 4, "a"), Send(1, 5, "b")]
+
+
 def test_what_an_earlier_try_left_is_gone_on_with():
     """Its workers may still be at it; what it counted counts; and a part that vanished is computed anew."""
     following = fresh((0, 1, 2))
@@ -233,7 +255,12 @@ def test_for_any_history_no_shard_is_forgotten_and_no_more_are_in_flight_than_ma
     silent = now + RESEND_S + LAPSE_S + 5 * MAX_DELIVERIES
     try:
         sends = following.due(silent, 4)
+        waiting = set(range(4)) - done - {send.shard for send in sends}
+        for send in sends:
+            following.saw(send.shard, claim(ClaimState.DONE, send.delivery), "the end", silent)
+        # What ended its workers comes last.
+        assert {send.shard for send in following.due(silent, 4)} == waiting
     except ShardAbandonedError:
         assert max(deliveries.values()) == MAX_DELIVERIES
         return
-    assert {send.shard for send in sends} == set(range(4)) - done
+    assert all(deliveries[shard] >= 3 for shard in waiting)

@@ -31,41 +31,6 @@ SLOW = {"columns": {"inputs": "text"}, "params": {"max_new_tokens": 24}, "rows_p
 """Options of a run of the sampler whose shards take some tenths of a second each."""
 
 
-@pytest.fixture(scope="session")
-def sampler(version, tmp_path_factory):
-    """A tiny generator that draws its tokens: slow enough to be killed, and equal only if the seeds are."""
-    from airflow_provider_hfreg.registry import Registry
-    from airflow_provider_hfreg.testing.models import text_generator
-
-    folder = tmp_path_factory.mktemp("sampler")
-    kwargs = {"do_sample": True, "max_new_tokens": 4, "return_full_text": False}
-    registry = Registry(version.registry_url, cache_folder=folder / "cache")
-    model = text_generator(folder / "model")
-    return registry.log_folder(model, model_name="sampler", task="text-generation", pipeline_kwargs=kwargs)
-
-
-@pytest.fixture
-def own_worker(plain_settings, tmp_path):
-    """Start a worker that the test may end; called with a number. Its pool is its own."""
-    with contextlib.ExitStack() as started:
-        plain = plain_settings(pools={f"own-{tmp_path.name}"[:60].rstrip("-_"): {}}, lapse_s=3)
-
-        def start(number=0):
-            return started.enter_context(WorkerProcess(plain, tmp_path / f"worker-{number}"))
-
-        start.settings = parse_settings(plain)
-        yield start
-
-
-@pytest.fixture
-def slow_desk(desk, sampler, own_worker):
-    """A desk whose shards take a while, on a pool of its own without workers so far."""
-    desk.version = sampler
-    desk.settings = own_worker.settings
-    (desk.pool_name,) = own_worker.settings.pools
-    return desk
-
-
 def claims(desk):
     """The claims that lie in the output, by shard."""
     store = desk.output
