@@ -85,6 +85,18 @@ class HfregError(Exception):
     retryable: bool = False
 
 
+def find_error_class(name: str) -> type[HfregError] | None:
+    """
+    Return the class of an error that another process told by its name, or None where it cannot be made from a message.
+
+    >>> find_error_class("ModelLoadError").retryable, find_error_class("ZeroDivisionError")
+    (False, None)
+    """
+    kind = globals().get(name)
+    is_ours = isinstance(kind, type) and issubclass(kind, HfregError) and kind is not RowsFailedError  # that has rows
+    return kind if is_ours else None
+
+
 class NotFoundError(HfregError):
     """Something named is not there."""
 

@@ -9,7 +9,8 @@ What is decided is decided elsewhere, by pure functions; here the stores are ask
 3. the missing shards are executed, here or on an executor pool, each committed by its part;
 4. the run is finished, its report last.
 
-A kill anywhere leaves a state from which the same call goes on.
+A kill anywhere leaves a state from which the same call goes on. Between 2 and 3, and between 3 and 4, another process
+may go on: what it needs is a :class:`~airflow_provider_hfreg.runs.begun.BegunRun`.
 """
 
 from __future__ import annotations
@@ -17,23 +18,24 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from airflow_provider_hfreg.errors import InputChangedError
 from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.asking import Ask, prepare, refuse
+from airflow_provider_hfreg.runs.begun import BegunRun, total
 from airflow_provider_hfreg.runs.commit import Marker, committed_shards
 from airflow_provider_hfreg.runs.decide import Action, Decision, decide
 from airflow_provider_hfreg.runs.execution import Execution, InProcess
-from airflow_provider_hfreg.runs.parts import QuarantinedRow
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.planning import plan_run
-from airflow_provider_hfreg.runs.progress import Log, ProgressLog
+from airflow_provider_hfreg.runs.progress import Log
 from airflow_provider_hfreg.runs.report import ALREADY_COMPLETED, COMPLETED, RowCounts, RunReport, check_conserved
-from airflow_provider_hfreg.runs.row_errors import RowErrorWatch, check_outcome
+from airflow_provider_hfreg.runs.row_errors import check_outcome
 from airflow_provider_hfreg.runs.spec import BatchRequest, identity_prefix
+from airflow_provider_hfreg.runs.tally import Tally
 from airflow_provider_hfreg.storage.probe import probe_conditional_writes
 
 if TYPE_CHECKING:
@@ -44,14 +46,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Executed:
     """
+    What one try came to.
+
     :param markers: of all shards.
-    :param resumed: how many were committed before this call.
-    :param rows_per_s: of the rows computed by this call.
+    :param resumed: how many were committed before it.
+    :param rows_per_s: of the rows computed by it.
+    :param elapsed_s: since it began.
     """
 
     markers: Mapping[int, Marker]
     resumed: int
     rows_per_s: float
+    elapsed_s: float
 
 
 def run_batch(
@@ -107,6 +113,24 @@ def run_prepared(ask: Ask, *, execution: Execution | None = None, progress_inter
     """Run what :func:`~airflow_provider_hfreg.runs.asking.prepare` gave, on the stores that it holds."""
     execution = execution or InProcess()
     began_s = time.monotonic()
+    begun = begin_run(ask, execution)
+    if isinstance(begun, RunReport):
+        return begun
+    tally = Tally(begun, interval_s=progress_interval_s)
+    # Closed here, not by the garbage collector: whatever stops the run, what it holds open is let go first.
+    with contextlib.closing(execution.execute(begun, ask, tally.observe)) as done:
+        for marker in done:
+            tally.commit(marker)
+    elapsed_s = time.monotonic() - began_s
+    return finish_run(begun, Executed(tally.markers, len(begun.markers), tally.rows_per_s, elapsed_s))
+
+
+def begin_run(ask: Ask, execution: Execution) -> BegunRun | RunReport:
+    """
+    Begin a run, or find the one that was begun, or its report where it is finished.
+
+    :param execution: is asked whether it can execute what is missing, before anything is written.
+    """
     decision = _decided(ask)
     if decision.action is Action.RESUME and ask.rerun and not outputs.is_readable(ask.output, decision.batch_run_id):
         # Nobody can go on with it: without this, rerun would resume it for ever.
@@ -115,11 +139,10 @@ def run_prepared(ask: Ask, *, execution: Execution | None = None, progress_inter
     refuse(decision, ask)
     if decision.action is Action.RETURN:
         return _finished_before(decision, ask)
-    document = _resumed(decision, ask) if decision.action is Action.RESUME else _begun(decision, ask, execution)
+    begun = _resumed(decision, ask, execution) if decision.action is Action.RESUME else _begun(decision, ask, execution)
     # Repeated when resumed: the run that began may have died before it could mark them.
-    outputs.abandon(ask.output, document.replaces, successor=document.batch_run_id)
-    executed = _execute_missing(document, ask, execution, progress_interval_s)
-    return _finish(document, ask, executed, elapsed_s=time.monotonic() - began_s)
+    outputs.abandon(ask.output, begun.document.replaces, successor=begun.document.batch_run_id)
+    return begun
 
 
 def _decided(ask: Ask) -> Decision:
@@ -143,11 +166,19 @@ def _finished_before(decision: Decision, ask: Ask) -> RunReport:
     return replace(report, status=ALREADY_COMPLETED)
 
 
-def _resumed(decision: Decision, ask: Ask) -> RunDocument:
-    return outputs.read_document(ask.output, decision.batch_run_id)
+def _resumed(decision: Decision, ask: Ask, execution: Execution) -> BegunRun:
+    document = outputs.read_document(ask.output, decision.batch_run_id)
+    begun = _as_this_try(document, ask)
+    if begun.missing:  # a run that lacks nothing needs no model and no worker to be finished
+        execution.check(document, ask)
+    return begun
 
 
-def _begun(decision: Decision, ask: Ask, execution: Execution) -> RunDocument:
+def _as_this_try(document: RunDocument, ask: Ask) -> BegunRun:
+    return BegunRun(document, ask.request, ask.output, ask.log, committed_shards(ask.output, document))
+
+
+def _begun(decision: Decision, ask: Ask, execution: Execution) -> BegunRun:
     document = plan_run(
         ask.request,
         ask.version,
@@ -168,48 +199,30 @@ def _begun(decision: Decision, ask: Ask, execution: Execution) -> RunDocument:
         len(document.shards),
         document.batch_run_id,
     )
-    return outputs.begin(ask.output, document, alone=ask.request.if_output_exists != "append")
+    document = outputs.begin(ask.output, document, alone=ask.request.if_output_exists != "append")
+    return _as_this_try(document, ask)  # an equal run may have begun at the same moment, and be further
 
 
-def _execute_missing(document: RunDocument, ask: Ask, execution: Execution, progress_interval_s: float) -> Executed:
-    markers = committed_shards(ask.output, document)
-    resumed = len(markers)
-    progress = ProgressLog(
-        shards_total=len(document.shards), rows_total=document.rows, log=ask.log, interval_s=progress_interval_s
-    )
-    progress.resume(resumed, _total(markers))
-    watch = RowErrorWatch(ask.request, document.rows)
-    watch.check((), progress.now().rows_quarantined)
+def finish_run(begun: BegunRun, executed: Executed) -> RunReport:
+    """
+    Finish a run whose shards are all committed, and return its report.
 
-    def observe(shard: int, counts: RowCounts, quarantined: Sequence[QuarantinedRow]) -> None:
-        progress.rows(shard, counts)
-        watch.check(quarantined, progress.now().rows_quarantined)
-
-    missing = [shard.index for shard in document.shards if shard.index not in markers]
-    # Closed here, not by the garbage collector: whatever stops the run, what it holds open is let go first.
-    with contextlib.closing(execution.execute(document, missing, ask, observe)) as done:
-        for marker in done:
-            markers[marker.shard] = marker
-            progress.shard(marker.shard, marker.counts)
-    return Executed(markers, resumed, progress.now().rows_per_s)
-
-
-def _total(markers: Mapping[int, Marker]) -> RowCounts:
-    return sum((marker.counts for marker in markers.values()), RowCounts())
-
-
-def _finish(document: RunDocument, ask: Ask, executed: Executed, *, elapsed_s: float) -> RunReport:
+    :raises TooManyRowErrorsError: more rows failed than may.
+    :raises RowsNotConservedError: rows were lost or doubled; nothing is marked as finished.
+    :raises RunAbandonedError: another run took this one's place.
+    """
+    document, output = begun.document, begun.output
     counts = check_conserved(
-        _total(executed.markers), planned_rows=document.rows, where=f"The run {document.batch_run_id}"
+        total(executed.markers), planned_rows=document.rows, where=f"The run {document.batch_run_id}"
     )
-    check_outcome(ask.request, counts)
+    check_outcome(begun.request, counts)
     report = RunReport(
         status=COMPLETED,
         batch_run_id=document.batch_run_id,
         model_name=document.version.model_name,
         version_name=document.version.version_name,
         content_digest=document.version.content_digest,
-        output=ask.output.url,
+        output=output.url,
         parts=len(document.shards),
         rows_in=counts.rows_in,
         rows_ok=counts.rows_ok,
@@ -218,13 +231,13 @@ def _finish(document: RunDocument, ask: Ask, executed: Executed, *, elapsed_s: f
         shards_total=len(document.shards),
         shards_resumed=executed.resumed,
         rows_per_s=executed.rows_per_s,
-        elapsed_s=elapsed_s,
-        errors_url=_errors_url(document, ask) if counts.rows_quarantined else None,
-        report_url=ask.output.location(layout.report_key(document.batch_run_id)),
+        elapsed_s=executed.elapsed_s,
+        errors_url=_errors_url(begun) if counts.rows_quarantined else None,
+        report_url=output.location(layout.report_key(document.batch_run_id)),
         seed=document.seed,
     )
-    outputs.finish(ask.output, document, executed.markers, report)
-    ask.log.log(
+    outputs.finish(output, document, executed.markers, report)
+    begun.log.log(
         logging.WARNING if counts.rows_quarantined else logging.INFO,
         "completed: %d rows in, %d ok, %d quarantined%s",
         counts.rows_in,
@@ -235,5 +248,5 @@ def _finish(document: RunDocument, ask: Ask, executed: Executed, *, elapsed_s: f
     return report
 
 
-def _errors_url(document: RunDocument, ask: Ask) -> str:
-    return ask.output.location(layout.errors_folder(document.batch_run_id).rstrip("/"))
+def _errors_url(begun: BegunRun) -> str:
+    return begun.output.location(layout.errors_folder(begun.document.batch_run_id).rstrip("/"))

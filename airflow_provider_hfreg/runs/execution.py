@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_hfreg.inference.calls import AnyEngine
     from airflow_provider_hfreg.registry.version import ModelVersion
     from airflow_provider_hfreg.runs.asking import Ask
+    from airflow_provider_hfreg.runs.begun import BegunRun
     from airflow_provider_hfreg.runs.parts import QuarantinedRow
     from airflow_provider_hfreg.runs.plan import RunDocument
     from airflow_provider_hfreg.runs.report import RowCounts
@@ -35,15 +36,12 @@ class Execution(Protocol):
     """Where the shards of a run are executed."""
 
     def check(self, document: RunDocument, ask: Ask) -> None:
-        """Raise if the run cannot be executed; called before anything of it is written."""
+        """Raise if the run cannot be executed; called before anything of it is written, or before it is resumed."""
 
-    def execute(
-        self, document: RunDocument, missing: Sequence[int], ask: Ask, observe: Observe
-    ) -> Generator[Marker, None, None]:
+    def execute(self, begun: BegunRun, ask: Ask, observe: Observe) -> Generator[Marker, None, None]:
         """
-        Execute and commit shards.
+        Execute and commit the shards that a run misses.
 
-        :param missing: their indices, ascending; none of them is committed yet.
         :return: yields the marker of each one's part, in whatever order.
         :raises HfregError: the run stops; what is committed stays.
         """
@@ -64,10 +62,9 @@ class InProcess:
         if document.rows:
             load_engine(ask.version, ask.request)
 
-    def execute(
-        self, document: RunDocument, missing: Sequence[int], ask: Ask, observe: Observe
-    ) -> Generator[Marker, None, None]:
+    def execute(self, begun: BegunRun, ask: Ask, observe: Observe) -> Generator[Marker, None, None]:
         """Execute one after the other, in order."""
+        document, missing = begun.document, begun.missing
         engine = functools.cache(lambda: load_engine(ask.version, ask.request))
         # Closed here, not by the garbage collector: a failed run's error keeps its frames, and the reader with them.
         with contextlib.closing(_windows_ahead(document, missing, ask, engine)) as shards:

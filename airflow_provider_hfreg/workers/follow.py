@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from airflow_provider_hfreg import errors
-from airflow_provider_hfreg.errors import HfregError, RowsFailedError, ShardAbandonedError, ShardFailedError
+from airflow_provider_hfreg.errors import HfregError, ShardAbandonedError, ShardFailedError, find_error_class
 from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState
 
 MAX_DELIVERIES = 5
@@ -58,11 +57,13 @@ class Follower:
     :param shards: indices of those that are missing, ascending.
     :param lapse_s: a running claim that stays unchanged for this long is lapsed.
     :param resend_s: a message that nobody claimed within this time is sent again.
+    :param sender: of this try: a claim of its own that is there at the first look is none of an earlier try's, whoever
+        followed until now.
     """
 
-    def __init__(self, shards: Iterable[int], *, lapse_s: float, resend_s: float) -> None:
+    def __init__(self, shards: Iterable[int], *, lapse_s: float, resend_s: float, sender: str = "") -> None:
         self._shards = {shard: _Shard() for shard in shards}
-        self._lapse_s, self._resend_s = lapse_s, resend_s
+        self._lapse_s, self._resend_s, self._sender = lapse_s, resend_s, sender
         self._is_first = True
 
     @property
@@ -81,10 +82,11 @@ class Follower:
     def saw(self, shard: int, claim: Claim, etag: str, now_s: float) -> bool:
         """Take a claim that changed, and tell whether its shard is done by that."""
         state = self._shards[shard]
+        state.is_inherited = self._is_first and claim.sender != self._sender
         # A claim of an earlier try that says "done" and whose part is missing is one more claim to take over.
-        state.done = claim.state is ClaimState.DONE and not self._is_first
+        state.done = claim.state is ClaimState.DONE and not state.is_inherited
         state.claim, state.etag, state.changed_s = claim, etag, now_s
-        state.sent_s, state.unclaimed, state.is_inherited = None, 0, self._is_first
+        state.sent_s, state.unclaimed = None, 0
         return state.done
 
     def vanished(self, etags: Iterable[tuple[int, str]]) -> list[int]:
@@ -207,8 +209,8 @@ def error_of(told: ClaimError, where: str) -> HfregError:
     >>> error_of(ClaimError("ZeroDivisionError", "division by zero"), "Shard 0 on w").retryable
     True
     """
-    kind = getattr(errors, told.kind, None)
-    if isinstance(kind, type) and issubclass(kind, HfregError) and kind is not RowsFailedError:  # that one has rows
+    kind = find_error_class(told.kind)
+    if kind is not None:
         return kind(f"{where}: {told.message}")
     return ShardFailedError(
         f"{where} failed with {told.kind}: {told.message} This is no error of the provider's own: its traceback is in "

@@ -20,11 +20,11 @@ from airflow_provider_hfreg.errors import (
 )
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.testing.workers import WorkerProcess
-from airflow_provider_hfreg.workers import client
 from airflow_provider_hfreg.workers.app import TASK, Broker, make_app
 from airflow_provider_hfreg.workers.claims import ClaimState, read_claim
 from airflow_provider_hfreg.workers.client import OnPool
 from airflow_provider_hfreg.workers.pools import ExecutorPool
+from airflow_provider_hfreg.workers.roll_call import ROLL_CALLS_S
 from airflow_provider_hfreg.workers.settings import parse_settings
 
 SLOW = {"columns": {"inputs": "text"}, "params": {"max_new_tokens": 24}, "rows_per_shard": 40}
@@ -166,7 +166,7 @@ def test_a_pool_without_workers_is_told_in_seconds_and_nothing_is_written(desk, 
     desk.settings, desk.pool_name = parse_settings(plain_settings(pools={"nobody": {}})), "nobody"
     with pytest.raises(NoWorkerError, match=r"No worker of the executor pool 'nobody' answers.*--pool nobody"):
         desk.run()
-    assert sum(client._ROLL_CALLS_S) < 10  # all that is waited for
+    assert sum(ROLL_CALLS_S) < 10  # all that is waited for
     assert list(desk.output.list_infos()) == []
 
 

@@ -25,7 +25,7 @@ class Nowhere:
     def check(self, document, ask):
         pass
 
-    def execute(self, document, missing, ask, observe):
+    def execute(self, begun, ask, observe):
         raise RunCancelledError("not here")
         yield
 

@@ -1,0 +1,256 @@
+"""
+Following a run on a pool, a step at a time: by a task that waits, or by a trigger whose event loop must not.
+
+I/O around :class:`~airflow_provider_hfreg.workers.follow.Follower`, which decides: list the claims, read those that
+changed, send what is due. Nothing is kept here that storage does not know, apart from what makes it faster: whoever
+follows the same try after this one, or beside it for a while, comes to the same end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_hfreg.errors import (
+    BrokerUnavailableError,
+    HfregError,
+    KeyNotFoundError,
+    NoWorkerError,
+    StorageUnavailableError,
+    WorkerError,
+)
+from airflow_provider_hfreg.runs import layout
+from airflow_provider_hfreg.runs.begun import BegunRun
+from airflow_provider_hfreg.runs.commit import Marker, find_marker
+from airflow_provider_hfreg.runs.execution import Observe
+from airflow_provider_hfreg.workers.app import Broker
+from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim
+from airflow_provider_hfreg.workers.follow import Follower
+from airflow_provider_hfreg.workers.messages import ShardMessage, plan_digest
+from airflow_provider_hfreg.workers.pools import ExecutorPool
+from airflow_provider_hfreg.workers.roll_call import check_not_cancelled, roll_call
+from airflow_provider_hfreg.workers.settings import WorkersSettings
+
+_POLL_S = (0.5, 5.0)  # between two looks: the shortest while something moves, the longest while nothing does
+_ROLL_CALL_S = 15.0  # without a change in any claim for this long, the workers are asked whether they live
+_NEWCOMERS_S = 60.0  # and as often as this, for workers that came
+_PATIENCE_S = 120.0  # with a broker or a storage that was there and went away
+_SHARDS_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    What one step came to.
+
+    :param markers: of the shards that were found committed.
+    :param pause_s: until the next step; None: there is none, all shards are committed.
+    """
+
+    markers: tuple[Marker, ...]
+    pause_s: float | None
+
+
+class Following:
+    """
+    One try at a run, from one process. It holds a connection to the broker: to be closed.
+
+    :param sender: as whom; given where another process may follow the same try, before, after or beside this one.
+    :param workers: how many were heard of a moment ago; 0: they are asked.
+    :param cancelled: asked at each step, before whatever takes a while or cannot be taken back.
+    """
+
+    def __init__(
+        self,
+        begun: BegunRun,
+        settings: WorkersSettings,
+        pool: ExecutorPool,
+        *,
+        sender: str | None = None,
+        workers: int = 0,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._document, self._request, self._log, self._output = begun.document, begun.request, begun.log, begun.output
+        self._pool, self._cancelled = pool, cancelled
+        self._lapse_s = settings.lapse_s
+        self._longest_pause_s = min(_POLL_S[1], self._lapse_s / 6)
+        self._pause_s = _POLL_S[0]
+        self._is_shared = sender is not None
+        self._sender = sender or uuid.uuid4().hex[:12]
+        self._follower = Follower(begun.missing, lapse_s=self._lapse_s, resend_s=settings.resend_s, sender=self._sender)
+        self._plan = plan_digest(self._output.get(layout.run_key(self._document.batch_run_id)))
+        self._sent: set[str] = set()  # ids of messages, by which workers say what they refused
+        self._done: deque[int] = deque()  # shards whose claim says so, and whose marker is not read yet
+        self._lines: dict[str, int] = {}  # of each attempt's log, how many were told
+        self._in_flight = self._pool.shards_in_flight or _SHARDS_PER_WORKER * workers if workers else 0
+        self._asked_s = self._looked_s = time.monotonic()
+        self._away_s: float | None = None  # since when the broker, the workers or the storage are away
+        self._broker = Broker(settings, pool)
+
+    def step(self, observe: Observe) -> Step:
+        """
+        Look, ask, send, read what was committed. Blocks for seconds where workers are asked.
+
+        :raises RunCancelledError: it is to stop.
+        :raises NoWorkerError: the workers are gone, and no claim moves.
+        :raises MessageRefusedError: a worker refuses what it is sent.
+        :raises ShardAbandonedError: a shard ends its workers, again and again.
+        :raises HfregError: a shard failed for good; the error is the worker's own.
+        """
+        check_not_cancelled(self._cancelled)
+        markers: list[Marker] = []
+        moved = 0
+        with self._patience():  # one for all of it: what fails is away until all of it works
+            moved = self._look(observe)
+            while self._done and (marker := self._read_marker()) is not None:
+                markers.append(marker)
+            if self._follower.open:
+                self._ask_workers()
+                self._send()
+        if not self._follower.open and not self._done:
+            return Step(tuple(markers), None)
+        self._pause_s = _POLL_S[0] if moved else min(self._longest_pause_s, self._pause_s * 1.5)
+        return Step(tuple(markers), self._pause_s)
+
+    def close(self) -> None:
+        """Let the broker go, and the shards be."""
+        self._broker.close()
+
+    def end(self) -> None:
+        """Stop what is under way, or clear up where nothing is."""
+        run_id = self._document.batch_run_id
+        with contextlib.suppress(HfregError):
+            if self._follower.open:
+                for sender in {self._sender, *self._follower.senders()}:
+                    self._output.put(layout.stopped_key(sender, run_id), b"{}")
+                self._broker.tell_to_look()
+            else:
+                self._output.delete([info.key for info in self._output.list_infos(layout.claims_folder(run_id))])
+
+    def _read_marker(self) -> Marker | None:
+        shard = self._done[0]
+        marker = find_marker(self._output, self._document, shard)
+        self._done.popleft()
+        if marker is None:
+            self._log.warning("Shard %d was done and its part is gone: it is computed anew.", shard)
+            self._follower.forget(shard)
+        return marker
+
+    def _look(self, observe: Observe) -> int:
+        """Read the claims that changed since the last look, and return how many these were."""
+        run_id = self._document.batch_run_id
+        infos = list(self._output.list_infos(layout.claims_folder(run_id)))
+        if self._is_shared and any(info.key == layout.stopped_key(self._sender, run_id) for info in infos):
+            # By another process that followed this try, and had no right to: this one was not told to stop.
+            self._sender = uuid.uuid4().hex[:12]
+        found = [(shard, info.etag) for info in infos if (shard := layout.find_claim(info.key, run_id)) is not None]
+        now_s = time.monotonic()
+        if now_s - self._looked_s > self._lapse_s / 2:
+            self._follower.resumed(now_s)
+        self._looked_s = now_s
+        for shard in self._follower.vanished(found):
+            self._follower.forget(shard)
+            if find_marker(self._output, self._document, shard) is not None:
+                self._follower.finished(shard)
+                self._done.append(shard)
+        changed = self._follower.changed(found)
+        for shard in changed:
+            with contextlib.suppress(KeyNotFoundError):
+                claim, etag = read_claim(self._output, layout.claim_key(shard, run_id))
+                if self._follower.saw(shard, claim, etag, now_s):
+                    self._done.append(shard)
+                self._tell(claim)
+                if claim.state is not ClaimState.FAILED:  # whose rows will be read again, and whose error says more
+                    observe(shard, claim.counts, ())
+        self._follower.looked()
+        return len(changed)
+
+    def _tell(self, claim: Claim) -> None:
+        """Write a worker's new log lines into this log."""
+        told = max(self._lines.get(claim.attempt, 0), claim.log_first)
+        for line in claim.log[told - claim.log_first :]:
+            level, _, text = line.partition(" ")
+            self._log.log(logging.getLevelNamesMapping().get(level, logging.INFO), "[%s] %s", claim.worker, text)
+        self._lines[claim.attempt] = claim.log_first + len(claim.log)
+
+    def _ask_workers(self) -> None:
+        """Ask who is alive: at the start, when nothing moved for a while, and now and then for newcomers."""
+        now_s = time.monotonic()
+        moved_s = max(self._follower.last_change_s() or 0.0, self._asked_s)
+        is_still = now_s - moved_s >= _ROLL_CALL_S
+        if self._in_flight and not is_still and now_s - self._asked_s < _NEWCOMERS_S:
+            return
+        statuses: list[Mapping[str, Any]] = []
+        try:
+            statuses = roll_call(self._broker, self._pool, sent=self._sent, cancelled=self._cancelled)
+        except NoWorkerError:
+            if is_still or not self._in_flight:
+                raise
+        self._asked_s = time.monotonic()
+        if statuses:
+            self._in_flight = self._pool.shards_in_flight or _SHARDS_PER_WORKER * len(statuses)
+            self._check_heard(statuses)
+
+    def _check_heard(self, statuses: Sequence[Mapping[str, Any]]) -> None:
+        running = [status["running"] for status in statuses]
+        ignored = self._follower.ignored()
+        if ignored and None in running:
+            raise WorkerError(
+                f"Shard {ignored[0]} was sent several times and no worker of {self._pool.name!r} took it, though "
+                f"{statuses[running.index(None)]['worker']} is idle. Its log says why; most likely it cannot write to "
+                f"{self._output.url}."
+            )
+        others = {run["batch_run_id"] for run in running if run} - {self._document.batch_run_id}
+        if others and None not in running and not self._follower.senders():
+            self._log.info(
+                "Waiting: the %d workers of %r are busy with the runs %s.",
+                len(statuses),
+                self._pool.name,
+                ", ".join(sorted(others)),
+            )
+
+    def _send(self) -> None:
+        for send in self._follower.due(self._looked_s, self._in_flight):
+            check_not_cancelled(self._cancelled)
+            if send.delivery > 1:
+                self._log.warning(
+                    "Shard %d is sent again, for the %d. time. %s", send.shard, send.delivery, send.because
+                )
+            message = ShardMessage(
+                output=self._output.url,
+                batch_run_id=self._document.batch_run_id,
+                plan=self._plan,
+                shard=send.shard,
+                sender=self._sender,
+                delivery=send.delivery,
+                takes_over=send.takes_over,
+                is_repeated=send.is_repeated,
+                on_row_error=self._request.on_row_error,
+                max_row_errors=self._request.max_row_errors,
+                token_budget=self._request.token_budget,
+                lapse_s=self._lapse_s,
+            )
+            self._sent.add(self._broker.send(message))
+
+    @contextlib.contextmanager
+    def _patience(self) -> Generator[None, None, None]:
+        """Bear with what restarts: a run of hours is not to end for a minute of a broker, of storage or of workers."""
+        try:
+            yield
+        except (BrokerUnavailableError, StorageUnavailableError, NoWorkerError) as error:
+            now_s = time.monotonic()
+            self._away_s = self._away_s or now_s
+            # Claims tell that there were workers, also to who followed only now.
+            was_there = self._in_flight or self._follower.last_change_s() is not None
+            never_there = isinstance(error, NoWorkerError) and not was_there
+            if never_there or now_s - self._away_s > _PATIENCE_S:
+                raise
+            self._log.warning("%s It is asked again.", error)
+        else:
+            self._away_s = None

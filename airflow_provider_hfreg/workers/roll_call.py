@@ -1,0 +1,62 @@
+"""Asking a pool's workers who is there: a busy one answers too, so no answer means that there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_hfreg import __version__
+from airflow_provider_hfreg.errors import MessageRefusedError, NoWorkerError, RunCancelledError
+from airflow_provider_hfreg.workers.app import Broker
+from airflow_provider_hfreg.workers.messages import PROTOCOL
+from airflow_provider_hfreg.workers.pools import ExecutorPool
+
+ROLL_CALLS_S = (1.0, 3.0, 5.0)
+"""How long each of three questions waits for answers."""
+
+
+def check_not_cancelled(cancelled: Callable[[], bool]) -> None:
+    """
+    Raise if the run is to stop.
+
+    :raises RunCancelledError: it is.
+    """
+    if cancelled():
+        raise RunCancelledError(
+            "The run was stopped, as asked. The shards that are committed stay; running again goes on with the others."
+        )
+
+
+def roll_call(
+    broker: Broker, pool: ExecutorPool, *, sent: Collection[str] = (), cancelled: Callable[[], bool] = lambda: False
+) -> list[Mapping[str, Any]]:
+    """
+    Return what the pool's workers say of themselves.
+
+    :param sent: ids of messages, which none of them may have refused.
+    :raises NoWorkerError: none answers, asked several times: a busy one answers too.
+    :raises MessageRefusedError: a worker refused a message, or speaks another protocol.
+    """
+    for timeout_s in ROLL_CALLS_S:
+        check_not_cancelled(cancelled)
+        statuses = broker.statuses(timeout_s=timeout_s)
+        if statuses:
+            _check_obedient(statuses, sent)
+            return statuses
+    raise NoWorkerError(
+        f"No worker of the executor pool {pool.name!r} answers on its broker. Start one where the hardware is: "
+        f"`airflow hfreg worker --pool {pool.name}`, or `python -m airflow_provider_hfreg.workers --pool {pool.name} "
+        "--settings FILE`. A worker that computes answers too, so none is there."
+    )
+
+
+def _check_obedient(statuses: Sequence[Mapping[str, Any]], sent: Collection[str]) -> None:
+    for status in statuses:
+        if status["protocol"] != PROTOCOL:
+            raise MessageRefusedError(
+                f"The worker {status['worker']} has airflow-provider-hfreg {status['version']} and here is "
+                f"{__version__}; they do not understand each other. Install one version on both."
+            )
+        for refused, reason in status.get("refused", ()):
+            if refused in sent:
+                raise MessageRefusedError(f"The worker {status['worker']} refused a shard: {reason}")
