@@ -128,6 +128,12 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "triggers": [
+            {
+                "integration-name": _INTEGRATION,
+                "python-modules": ["airflow_provider_hfreg.triggers.batch_run"],
+            }
+        ],
         "connection-types": [
             {
                 "connection-type": "hfreg",

@@ -6,6 +6,7 @@ The storages that a worker may touch are connections: their keys stay where the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,11 @@ from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.settings import StorageAccess, WorkersSettings, parse_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from airflow_provider_hfreg.runs.begun import BegunRun
     from airflow_provider_hfreg.workers.client import OnPool
+    from airflow_provider_hfreg.workers.following import Following
 
 _SECTION = "hfreg"
 
@@ -82,14 +85,34 @@ def on_pool(name: str, *, cancelled: Callable[[], bool]) -> OnPool:
     """
     settings = sender_settings()
     pool = settings.pool(name)
-    try:
+    with _celery_for(name):
         from airflow_provider_hfreg.workers.client import OnPool  # noqa: PLC0415 - Celery, an extra
+    return OnPool(settings, pool, cancelled=cancelled)
+
+
+def following_on(name: str, begun: BegunRun, *, sender: str, cancelled: Callable[[], bool]) -> Following:
+    """
+    Return what follows a begun run on a configured pool, a step at a time.
+
+    :param sender: as whom; whoever follows the run as the same goes on with it.
+    :raises SettingsError: as for :func:`on_pool`.
+    """
+    settings = sender_settings()
+    pool = settings.pool(name)
+    with _celery_for(name):
+        from airflow_provider_hfreg.workers.following import Following  # noqa: PLC0415 - Celery, an extra
+    return Following(begun, settings, pool, sender=sender, cancelled=cancelled)
+
+
+@contextlib.contextmanager
+def _celery_for(name: str) -> Iterator[None]:
+    try:
+        yield
     except ImportError as error:
         raise SettingsError(
             f"The executor pool {name!r} is reached through Celery, which is not installed here ({error.name}): pip "
             "install 'airflow-provider-hfreg[celery]'."
         ) from error
-    return OnPool(settings, pool, cancelled=cancelled)
 
 
 def _settings(storages: Sequence[StorageAccess]) -> WorkersSettings:

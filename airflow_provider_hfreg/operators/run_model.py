@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, conf
 
-from airflow_provider_hfreg.errors import HfregError, RenderedValueError
+from airflow_provider_hfreg.errors import HfregError, RenderedValueError, RunCancelledError
 from airflow_provider_hfreg.hooks.connections import get_connection, s3_settings_of, storage_url
 from airflow_provider_hfreg.hooks.hfreg import HFREG_CONN_ID, HFRegistryHook
 from airflow_provider_hfreg.hooks.pools import executor_pool as configured_pool
 from airflow_provider_hfreg.hooks.pools import on_pool
+from airflow_provider_hfreg.operators.deferred import check_event, finish_deferred
 from airflow_provider_hfreg.operators.failures import end_task
 from airflow_provider_hfreg.operators.identity import task_identity
 from airflow_provider_hfreg.operators.rendered import (
@@ -26,12 +28,16 @@ from airflow_provider_hfreg.operators.rendered import (
     read_whole,
     require_text,
 )
+from airflow_provider_hfreg.runs.report import RunReport
 from airflow_provider_hfreg.runs.spec import BatchRequest
+from airflow_provider_hfreg.triggers.batch_run import BatchRunTrigger
+from airflow_provider_hfreg.triggers.deferral import Deferral
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_hfreg.registry import ModelVersion
+    from airflow_provider_hfreg.runs.begun import BegunRun
     from airflow_provider_hfreg.runs.execution import Execution
     from airflow_provider_hfreg.storage.settings import S3Settings
 
@@ -93,8 +99,10 @@ class RunHFModelOperator(BaseOperator):
     :param executor_pool: name of a pool of ``[hfreg] executor_pools``, whose resident workers execute the shards;
         default: the task's own process. (templated)
     :param run_in: ``workers``: the pool's resident workers, this task only follows them. ``task``: the task's own
-        process, routed to the pool's Celery queue and Airflow pool, for Airflow's own workers on the GPU machines. A
-        mapped task is routed before its fields are known: ``RunHFModelOperator.partial(**routed_to("gpu-a10"), …)``.
+        process, routed to the pool's Celery queue and Airflow pool, for Airflow's own workers on the GPU machines.
+    :param deferrable: while the pool's resident workers compute, hold no Airflow worker: the triggerer follows them.
+        Default: Airflow's ``[operators] default_deferrable``. Without a pool, and with ``run_in="task"``, the work is
+        this process's own, and the parameter means nothing. An ``execution_timeout`` holds for the whole try.
     :param hfreg_conn_id: the registry's connection. (templated)
     :param storage_conn_id: for input and output, of type ``hfreg`` or ``aws``; default: the registry's. (templated)
     """
@@ -148,6 +156,7 @@ class RunHFModelOperator(BaseOperator):
         rerun: bool | str = False,
         executor_pool: str | None = None,
         run_in: str = "workers",
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         hfreg_conn_id: str = HFREG_CONN_ID,
         storage_conn_id: str | None = None,
         **kwargs: Any,
@@ -174,15 +183,31 @@ class RunHFModelOperator(BaseOperator):
         self.rerun = rerun
         self.executor_pool = executor_pool
         self.run_in = run_in
+        self.deferrable = deferrable
         self.hfreg_conn_id = hfreg_conn_id
         self.storage_conn_id = storage_conn_id
         # A plain flag: the operator is copied and pickled, and the signal handler runs in the thread that reads it.
         self._is_cancelled = False
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Plan the run, execute the shards that are missing, and return its report."""
+        """Plan the run, execute the shards that are missing or defer until they are executed, and return its report."""
         try:
             return self._run(context)
+        except HfregError as error:
+            end_task(self, error)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any], deferral: Mapping[str, Any]) -> Any:  # noqa: ARG002 - Airflow's
+        """
+        Finish the run that the trigger followed, and return its report.
+
+        :param event: what the trigger yielded.
+        :param deferral: what the first half of the task left behind.
+        :raises AirflowTaskTimeout: ``execution_timeout`` was over before the run was; its shards are stopped.
+        """
+        left = Deferral.from_json(deferral)
+        try:
+            check_event(event, left.batch_run_id)
+            return self._finished_or_deferred(left.reopen(log), left.again())
         except HfregError as error:
             end_task(self, error)
 
@@ -194,22 +219,65 @@ class RunHFModelOperator(BaseOperator):
         self._is_cancelled = True
 
     def _run(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_hfreg.runs.batch import run_batch  # noqa: PLC0415 - a DAG's parse needs none
+        from airflow_provider_hfreg.runs.asking import prepare  # noqa: PLC0415 - a DAG's parse needs none
+        from airflow_provider_hfreg.runs.batch import begin_run, run_prepared  # noqa: PLC0415
 
+        began_at = time.time()
         hook = HFRegistryHook(require_text("hfreg_conn_id", self.hfreg_conn_id))
         version = hook.registry.resolve(read_reference("model", self.model))
         self.log.info("Running %s (%s)", version.reference, version.content_digest)
-        report = run_batch(
+        execution = self._execution()
+        ask = prepare(
             self._request(version),
             version=version,
             identity=task_identity(context),
             registry_url=hook.url,
             s3=self._storage(hook),
             rerun=read_flag("rerun", self.rerun),
-            execution=self._execution(),
             log=log,
         )
-        return report.to_json()
+        if not self._defers:
+            return run_prepared(ask, execution=execution).to_json()
+        begun = begin_run(ask, execution)
+        return begun.to_json() if isinstance(begun, RunReport) else self._followed(begun, began_at)
+
+    @property
+    def _defers(self) -> bool:
+        """Only a run on resident workers has anything to wait for; any other one is this process's own work."""
+        on_workers = read_text("executor_pool", self.executor_pool) is not None and self.run_in == "workers"
+        return self.deferrable and on_workers
+
+    def _followed(self, begun: BegunRun, began_at: float) -> dict[str, Any]:
+        if self._is_cancelled:
+            raise RunCancelledError("The task was stopped before anything was sent; running it again goes on with it.")
+        deferral = Deferral.of(
+            begun,
+            executor_pool=require_text("executor_pool", self.executor_pool),
+            conn_id=read_text("storage_conn_id", self.storage_conn_id)
+            or require_text("hfreg_conn_id", self.hfreg_conn_id),
+            began_at=began_at,
+            limit=self.execution_timeout,
+        )
+        return self._finished_or_deferred(begun, deferral)
+
+    def _finished_or_deferred(self, begun: BegunRun, deferral: Deferral) -> dict[str, Any]:
+        if begun.missing:
+            self._defer(begun, deferral)
+        return finish_deferred(begun, deferral).to_json()
+
+    def _defer(self, begun: BegunRun, deferral: Deferral) -> NoReturn:
+        self.log.info(
+            "The triggerer follows %d shards of the run %s on the executor pool %r.",
+            len(begun.missing),
+            deferral.batch_run_id,
+            deferral.executor_pool,
+        )
+        self.defer(
+            trigger=BatchRunTrigger(deferral.to_json()),
+            method_name="execute_complete",
+            kwargs={"deferral": deferral.to_json()},
+            timeout=deferral.timeout(),
+        )
 
     def _request(self, version: ModelVersion) -> BatchRequest:
         """Return the fields as a request; what is absent takes the request's own default."""

@@ -13,7 +13,7 @@ import pytest
 import airflow_provider_hfreg
 
 ROOT = Path(airflow_provider_hfreg.__file__).parents[1]
-AIRFLOW_FACING = ("hooks", "operators", "cli")
+AIRFLOW_FACING = ("hooks", "triggers", "operators", "cli")
 HEAVY = (
     "torch",
     "transformers",

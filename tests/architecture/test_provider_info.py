@@ -36,7 +36,7 @@ def test_its_connection_form_follows_the_stricter_schema_of_provider_files(info)
 
 
 def test_every_module_and_class_it_names_is_there(info):
-    for kind in ("hooks", "operators"):
+    for kind in ("hooks", "operators", "triggers"):
         for entry in info[kind]:
             assert all(importlib.import_module(module) for module in entry["python-modules"])
     [connection] = info["connection-types"]
@@ -46,10 +46,19 @@ def test_every_module_and_class_it_names_is_there(info):
     assert (hook.conn_type, hook.hook_name) == (connection["connection-type"], connection["hook-name"])
 
 
-def test_it_names_all_hooks_and_operators(info):
-    named = {module for kind in ("hooks", "operators") for entry in info[kind] for module in entry["python-modules"]}
+def test_it_names_all_hooks_operators_and_triggers(info):
+    named = {
+        module
+        for kind in ("hooks", "operators", "triggers")
+        for entry in info[kind]
+        for module in entry["python-modules"]
+    }
     package = Path(importlib.import_module("airflow_provider_hfreg").__file__).parent
-    for room, ending in (("hooks", "Hook(BaseHook)"), ("operators", "Operator(BaseOperator)")):
+    for room, ending in (
+        ("hooks", "Hook(BaseHook)"),
+        ("operators", "Operator(BaseOperator)"),
+        ("triggers", "(BaseTrigger)"),
+    ):
         holding = [path for path in (package / room).glob("*.py") if ending in path.read_text()]
         assert {f"airflow_provider_hfreg.{room}.{path.stem}" for path in holding} <= named
 
