@@ -20,10 +20,10 @@ from airflow_provider_hfreg.runs.execution import InProcess
 from airflow_provider_hfreg.triggers.batch_run import BatchRunTrigger
 from airflow_provider_hfreg.workers.claims import ClaimState
 
-pytestmark = pytest.mark.usefixtures("worker")
+pytestmark = [pytest.mark.usefixtures("worker"), pytest.mark.timeout(600)]
 
 TEXTS = [f"the film number {number} was good" for number in range(18)]
-TIMEOUT_S = 120
+TIMEOUT_S = 240
 
 
 def passed_on(trigger):

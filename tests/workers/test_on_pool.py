@@ -27,6 +27,8 @@ from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.roll_call import ROLL_CALLS_S
 from airflow_provider_hfreg.workers.settings import parse_settings
 
+pytestmark = pytest.mark.timeout(600)
+
 SLOW = {"columns": {"inputs": "text"}, "params": {"max_new_tokens": 24}, "rows_per_shard": 40}
 """Options of a run of the sampler whose shards take some tenths of a second each."""
 
@@ -58,11 +60,11 @@ def in_a_thread(act):
     thread = Beside(daemon=True)
     thread.start()
     yield thread
-    thread.join(120)
+    thread.join(240)
     assert not thread.is_alive()
 
 
-def wait_for(condition, timeout_s=60.0):
+def wait_for(condition, timeout_s=240.0):  # a worker that loads torch on a busy machine takes its time
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
