@@ -22,7 +22,7 @@ test test-all test-families: export TOKENIZERS_PARALLELISM = false
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-older test-families test-all install lint constraints clean
+.PHONY: help demo test test-older test-families test-all stack stack-down install lint constraints clean
 
 help:  ## List these targets
 	@echo 'make <target>, one of:'
@@ -54,6 +54,14 @@ test-all: $(INSTALLED)  ## Run all tests, under transformers 5 and 4.57
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 	$(MAKE) test $(OLDER)
 
+STACK := $(BIN)/python -m airflow_provider_hfreg.testing.stack
+
+stack: $(INSTALLED)  ## Start the real thing on this machine, all in .stack/ (docs/stack.md)
+	@$(STACK) up .stack --dags example_dags --dags tests/soak/dags --stop-with 'make stack-down'
+
+stack-down:  ## End it
+	@if [ -f .stack/state.json ] && [ -x $(BIN)/python ]; then $(STACK) down .stack; else echo 'No stack is up.'; fi
+
 install: $(INSTALLED)  ## Only make the virtual environment, if it is not there
 
 lint: $(INSTALLED)  ## Check style, types and who imports whom
@@ -66,8 +74,8 @@ constraints: $(INSTALLED)  ## Resolve constraints/ anew
 	$(call resolve,constraints/transformers5.txt,'transformers>=5')
 	$(call resolve,constraints/transformers4.txt,'transformers<5')
 
-clean:  ## Remove what these targets left behind, the virtual environments too
-	rm -rf .demo .servers .venv .venv-transformers4 .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: stack-down  ## Remove what these targets left behind, the virtual environments too
+	rm -rf .demo .servers .stack .venv .venv-transformers4 .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- installing -------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ Every error of this package: one tree, one root.
     │   │   └── MessageExpiredError        too old; it was sent again
     │   ├── ShardFailedError               retryable: a shard failed on its workers, for no reason of ours
     │   └── ShardAbandonedError            a shard was begun several times and ended never: its workers died
+    ├── StackError                         of `make stack`: a part of it does not start, or is not there
     └── RunError
         ├── InvalidRunOptionError          (ValueError) an option of a batch run that cannot be
         ├── InputNotFoundError
@@ -328,6 +329,10 @@ class ShardFailedError(WorkerError):
 
 class ShardAbandonedError(WorkerError):
     """A shard was begun several times and ended never: something about it ends its workers."""
+
+
+class StackError(HfregError):
+    """A part of a stack on one machine does not start, or there is no such part, or no stack."""
 
 
 class RunError(HfregError):

@@ -16,10 +16,10 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import psutil
@@ -28,7 +28,18 @@ from airflow_provider_hfreg.testing.servers import ServerProcess, free_ports
 
 _BOOT_TIMEOUT_S = 300.0  # 40 to 90 s on two free cores
 _FINISHED = ("success", "failed")
-_NO_ANSWER = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.HTTPStatusError)
+NO_ANSWER = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.HTTPStatusError)
+
+
+class Watched(Protocol):
+    """What runs Airflow: waiting for an answer ends when it does."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it lives."""
+
+    def log_tail(self, lines: int = 20) -> str:
+        """Return the end of its log, for messages."""
 
 
 @dataclass
@@ -36,7 +47,7 @@ class RunningAirflow:
     """A running Airflow and the way to talk to it."""
 
     url: str
-    process: ServerProcess
+    process: Watched
     _token: str = field(default="", repr=False)
 
     def call(self, method: str, path: str, **json: Any) -> Any:
@@ -104,28 +115,19 @@ class RunningAirflow:
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.process.is_running:
-            with contextlib.suppress(*_NO_ANSWER):
+            with contextlib.suppress(*NO_ANSWER):
                 if given := answer():
                     return given
             time.sleep(0.5)
         raise TimeoutError(f"Waited in vain until {what}. The end of Airflow's log:\n{self.process.log_tail(40)}")
 
-    def stop(self) -> None:
-        """End every process of it."""
-        session = self.process.pid
-        # A process may fork between the look and the kill, so look again until there is none.
-        while session is not None and (members := _members(session)):
-            for member in members:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(member, signal.SIGKILL)
-            self.process.kill()
-
     def _run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
 
-    def _is_healthy(self) -> bool:
+    def is_healthy(self, parts: Sequence[str] = ("metadatabase", "scheduler", "dag_processor")) -> bool:
+        """Return whether these parts say that they are well; an API that does not answer is an error of httpx."""
         health = self.call("GET", "monitor/health")
-        return all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+        return all(health[part]["status"] == "healthy" for part in parts)
 
 
 @contextlib.contextmanager
@@ -139,18 +141,25 @@ def standalone(home: Path, dags_folder: Path, environment: Mapping[str, str] | N
     """
     home.mkdir(parents=True, exist_ok=True)
     port, *log_ports = free_ports(3)
-    settings = _settings(home, dags_folder, port, log_ports) | dict(environment or {})
+    settings = airflow_settings(home, port, log_ports, parallelism=4)  # a forked worker each: the default is 32
+    settings |= {"AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder)} | dict(environment or {})
     process = ServerProcess([sys.executable, "-m", "airflow", "standalone"], home / "standalone.log", settings)
     running = RunningAirflow(f"http://127.0.0.1:{port}", process)
     try:
         process.start()
-        running.wait_until("Airflow is healthy", running._is_healthy, timeout_s=_BOOT_TIMEOUT_S)  # noqa: SLF001 - its maker
+        running.wait_until("Airflow is healthy", running.is_healthy, timeout_s=_BOOT_TIMEOUT_S)
         yield running
     finally:
-        running.stop()
+        _end_session(process)
 
 
-def _settings(home: Path, dags_folder: Path, port: int, log_ports: list[int]) -> dict[str, str]:
+def airflow_settings(home: Path, port: int, log_ports: Sequence[int], *, parallelism: int) -> dict[str, str]:
+    """
+    Return the environment of an Airflow on 127.0.0.1 that knows no user.
+
+    :param log_ports: of the servers of tasks' and of triggers' logs.
+    :param parallelism: most tasks at a time.
+    """
     url = f"http://127.0.0.1:{port}"
     return {
         "AIRFLOW_HOME": str(home),
@@ -159,10 +168,9 @@ def _settings(home: Path, dags_folder: Path, port: int, log_ports: list[int]) ->
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__PARALLELISM": "4",  # a forked worker each: the default is 32
+        "AIRFLOW__CORE__PARALLELISM": str(parallelism),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "5",
@@ -172,6 +180,17 @@ def _settings(home: Path, dags_folder: Path, port: int, log_ports: list[int]) ->
         # `standalone` starts its parts as `airflow`, found on the path.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
+
+
+def _end_session(process: ServerProcess) -> None:
+    """End every process of it."""
+    session = process.pid
+    # A process may fork between the look and the kill, so look again until there is none.
+    while session is not None and (members := _members(session)):
+        for member in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        process.kill()
 
 
 def _members(session: int) -> list[int]:

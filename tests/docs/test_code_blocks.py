@@ -1,7 +1,7 @@
 """
 What the README shows is run here: its Python in order, in a folder as ``make demo`` leaves it; its shell line by line.
 So is the Python of the page on adding a task, where a block that begins with a file's path is a quote from that file,
-and that of the page of the tasks, beside the models that it names.
+that of the page of the tasks, beside the models that it names, and that of the page of the stack.
 
 A ``text`` block under a ``python`` block is what that prints, to the letter but for the last digits of numbers. A
 ``console`` block is a real run's, of which only the shape can be checked.
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 TASKS = ROOT / "docs" / "tasks.md"
 ADD_A_TASK = ROOT / "docs" / "add_a_task.md"
+STACK = ROOT / "docs" / "stack.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -89,6 +90,12 @@ def test_the_page_of_the_tasks_runs_and_prints_what_it_says(beside_the_models):
     run_python(TASKS, blocks(TASKS))
 
 
+def test_the_python_of_the_page_of_the_stack_runs_where_none_is_up(tmp_path, monkeypatch, capsys):
+    # Where one is up, tests/testing/test_stack.py runs it.
+    monkeypatch.chdir(tmp_path)
+    run_python(STACK, blocks(STACK))
+
+
 def test_the_page_of_the_tasks_has_a_section_with_a_result_for_each():
     from airflow_provider_hfreg.pipelines.catalog import task_names
 
@@ -141,7 +148,8 @@ def test_every_block_of_the_readme_is_of_a_kind_that_is_looked_at():
 
 def test_every_make_target_that_is_named_exists():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`?\bmake ([a-z][a-z-]+)(?=[ `\n])", "\n".join([README.read_text(), *shell_lines()])))
+    told = "\n".join([README.read_text(), STACK.read_text(), *shell_lines()])
+    named = set(re.findall(r"`?\bmake ([a-z][a-z-]+)(?=[ `\n])", told))
     assert {"demo", "test"} <= named <= targets
 
 
