@@ -1,0 +1,1 @@
+"""Versions, blobs and pointers in a store, and a model of the protocol by which they are published and collected."""
