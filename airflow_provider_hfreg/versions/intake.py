@@ -10,7 +10,7 @@ import logging
 import time
 from pathlib import Path
 
-from airflow_provider_hfreg.errors import IntegrityError
+from airflow_provider_hfreg.errors import DigestMismatchError, IntegrityError
 from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
 from airflow_provider_hfreg.versions.blobs import describe_file, hash_file
 from airflow_provider_hfreg.versions.manifest import VersionFile
@@ -60,18 +60,15 @@ def upload_missing(store: ObjectStore, source: Source, files: tuple[VersionFile,
 
 def _upload(store: ObjectStore, source: Source, file: VersionFile, local: Path) -> None:
     """
-    Upload one file, unless somebody is writing it.
-
-    Bytes under a digest that is not theirs would spoil every later version with that file: so it is hashed again right
-    before, and where it changed during the upload the blob is made one of a wrong size, which the next writer replaces.
+    Upload one file, unless somebody is writing it: bytes under a digest that is not theirs would spoil every later
+    version with that file. The store hashes what it sends, and compares before anything is visible.
     """
-    modified_ns = local.stat().st_mtime_ns
-    if hash_file(local) != file.digest:
-        raise _changed(source, file)
-    store.upload(file.key, local, on_bytes=transfer_progress("uploaded", file))
-    if local.stat().st_mtime_ns != modified_ns:
-        store.put(file.key, b"")
-        raise _changed(source, file)
+    try:
+        store.upload(file.key, local, on_bytes=transfer_progress("uploaded", file), digest=file.digest)
+    except DigestMismatchError as error:
+        if hash_file(local) == file.digest:
+            raise  # the server's doing
+        raise _changed(source, file) from error
 
 
 def _changed(source: Source, file: VersionFile) -> IntegrityError:

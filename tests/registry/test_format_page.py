@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_hfreg.errors import StorageUnavailableError
+from airflow_provider_hfreg.storage.local import LocalStore
+from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, raising
 from airflow_provider_hfreg.versions.documents import read_document
+from airflow_provider_hfreg.versions.garbage import collect
+from airflow_provider_hfreg.versions.layout import Layout
+from airflow_provider_hfreg.versions.leases import Lease
 from airflow_provider_hfreg.versions.manifest import Manifest
 from airflow_provider_hfreg.versions.refs import Head, State
+from airflow_provider_hfreg.versions.terms import Terms
 
 PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 
@@ -45,7 +52,7 @@ def test_the_pages_reader_reads_what_the_registry_wrote(read_version, file_regis
 
 
 def test_the_pages_documents_have_the_keys_of_ours(file_registry, classifier):
-    manifest, state, head, format_document = (json.loads(block) for block in blocks("json"))
+    manifest, state, head, format_document, *_ = (json.loads(block) for block in blocks("json"))
     mv = file_registry.log_folder(classifier, model_name="finbert", task="text-classification")
     ours = json.loads(mv.manifest.to_bytes())
     assert set(manifest) == set(ours)
@@ -56,6 +63,21 @@ def test_the_pages_documents_have_the_keys_of_ours(file_registry, classifier):
     assert State.from_plain(state).to_bytes() == read_back(state)
     folder = Path(file_registry.url.removeprefix("file://"))
     assert set(format_document) == set(json.loads((folder / "format.json").read_bytes()))
+
+
+def test_the_pages_lease_and_marker_are_as_we_write_them(file_registry, classifier):
+    *_, lease, marker = (json.loads(block) for block in blocks("json"))
+    store = LocalStore(file_registry.url)
+    with Lease(store, "writer", lease["digests"], Terms().lease_s):
+        assert json.loads(store.get(Layout.lease("writer"))) == lease
+    file_registry.log_folder(classifier, model_name="finbert", task="text-classification")
+    file_registry.get_model("finbert").delete()
+    killed = FaultyStore(store, Faults(Fault("delete", raising(StorageUnavailableError("killed")), key="blobs/")))
+    with pytest.raises(StorageUnavailableError):
+        collect(killed, dry_run=False)
+    markers = [json.loads(store.get(info.key)) for info in store.list_infos(Layout.CONDEMNED)]
+    assert markers
+    assert all(found == marker for found in markers)
 
 
 def test_the_content_digest_of_the_page_is_what_the_page_says_it_is():

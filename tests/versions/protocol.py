@@ -223,12 +223,10 @@ def _delete(state: State, number: int, on: Collector, protocol: Protocol) -> Ite
             yield state.with_collector(number, replace(me, sent=key, is_late=me.age > GOOD, doomed=me.doomed - {key}))
 
 
-def pass_time(
-    state: State, programs_: tuple[tuple[Step, ...], ...], protocol: Protocol, world: World
-) -> Iterator[State]:
+def pass_time(state: State, program: tuple[Step, ...], protocol: Protocol, world: World) -> Iterator[State]:
     """Yield what may be when a lease or marker has grown older, or a later collector removed a marker."""
     for number, writer in enumerate(state.writers):
-        is_on_its_way = writer.at < len(programs_[0]) and programs_[0][writer.at].name == "manifest"
+        is_on_its_way = writer.at < len(program) and program[writer.at].name == "manifest"
         if world.leases_age and writer.lease is not None and writer.lease < (OWNER if is_on_its_way else ANYONE):
             yield state.with_writer(number, replace(writer, lease=writer.lease + 1))
     for number, collector in enumerate(state.collectors):
