@@ -39,7 +39,7 @@ from airflow_provider_hfreg.errors import HfregError, StorageUnavailableError
 from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore
 from airflow_provider_hfreg.versions.documents import document_json
 from airflow_provider_hfreg.versions.format import check_format
-from airflow_provider_hfreg.versions.inventory import Survey, find_blobs, find_leases, find_markers
+from airflow_provider_hfreg.versions.inventory import Survey, check_protocol, find_blobs, find_leases, find_markers
 from airflow_provider_hfreg.versions.layout import Layout
 from airflow_provider_hfreg.versions.terms import Clock, Terms, elapsed_s, may_act
 
@@ -171,6 +171,7 @@ class _Collector:
 
     def _look(self, now: datetime, *, dry_run: bool) -> _Seen:
         """Look without markers: nothing is deleted on the strength of this, and what is in use gets no marker."""
+        check_protocol(self._store)
         blobs = find_blobs(self._store)
         markers = [marker.key for marker in find_markers(self._store) if marker.is_past(now)]
         leases = find_leases(self._store)

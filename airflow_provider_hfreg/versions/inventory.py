@@ -94,9 +94,11 @@ class Survey:
         listed = [(self._understood(info), info) for info in self._store.list_infos(Layout.MODELS)]
         names = sorted({key.model_name for key, _ in listed})
         heads = dict(zip(names, _in_parallel(self._head, names), strict=True))
-        remains = [(key, info) for key, info in listed if key.version_name in heads[key.model_name].tombstones]
-        manifests = [pair for pair in listed if pair[0].folder == "versions" and pair not in remains]
-        named = _in_parallel(self._blobs_of, manifests)
+        alive: list[tuple[ModelKey, ObjectInfo]] = []
+        remains: list[tuple[ModelKey, ObjectInfo]] = []
+        for key, info in listed:
+            (remains if key.version_name in heads[key.model_name].tombstones else alive).append((key, info))
+        named = _in_parallel(self._blobs_of, [(key, info) for key, info in alive if key.folder == "versions"])
         return References(frozenset().union(*named), tuple(info.key for _, info in remains))
 
     def _understood(self, info: ObjectInfo) -> ModelKey:
@@ -138,6 +140,17 @@ class FoundMarker:
     def is_past(self, now: datetime) -> bool:
         """Tell whether its collector deletes nothing more; ``now`` is a date of the store."""
         return is_past((now - self.modified).total_seconds(), self.length_s)
+
+
+def check_protocol(store: ObjectStore) -> None:
+    """
+    Return if nothing but leases and markers lies below ``gc/``.
+
+    :raises UnknownFormatError: something by which a newer version may protect blobs.
+    """
+    for name in store.list_names(Layout.GARBAGE):
+        if Layout.GARBAGE + name not in (Layout.LEASES, Layout.CONDEMNED):
+            raise _not_understood(store, Layout.GARBAGE + name)
 
 
 def find_leases(store: ObjectStore) -> list[FoundLease]:

@@ -48,6 +48,7 @@ class Layout:
     FORMAT = "format.json"
     MODELS = "models/"
     BLOBS = "blobs/"
+    GARBAGE = "gc/"
     LEASES = "gc/leases/"
     CONDEMNED = "gc/condemned/"
 

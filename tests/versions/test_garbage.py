@@ -224,6 +224,8 @@ def test_many_digests_are_collected_in_batches(file_url, model_folder, publish_f
         ("gc/leases/notes.txt", b""),
         ("gc/condemned/" + "0" * 64 + ".1", b"{}"),
         ("gc/condemned/notes", b""),
+        ("gc/pins/1.json", b"{}"),
+        ("gc/notes.txt", b""),
         ("format.json", b'{"format_version": 2}'),
     ],
 )
@@ -237,7 +239,7 @@ def test_what_is_not_understood_is_named_and_nothing_is_collected(
     delete_version(store, "v0")
     store.put(key, content)
     before = keys(store, "blobs/")
-    with pytest.raises(UnknownFormatError, match=key):
+    with pytest.raises(UnknownFormatError, match="gc/pins" if "pins" in key else key):
         collect(store, dry_run=dry_run)
     assert keys(store, "blobs/") == before
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from airflow_provider_hfreg.storage.s3.client import Connection
 from airflow_provider_hfreg.storage.s3.failures import code_of
 
 _T = TypeVar("_T")
+_log = logging.getLogger(__name__)
 _NOT_KNOWN = {"NotImplemented", "InvalidArgument", "InvalidRequest"}
 
 
@@ -36,6 +38,10 @@ def as_server_can(connection: Connection, send: Callable[[bool], _T]) -> _T:
             if code_of(refusal) not in _NOT_KNOWN:
                 raise
             connection.has_checksums = False
+            _log.warning(
+                "%s computes no SHA-256 checksums (%s): of what is stored there, sizes alone are confirmed.",
+                *(connection.endpoint, code_of(refusal)),
+            )
     return send(False)  # noqa: FBT003
 
 
