@@ -2,8 +2,9 @@
 Which sequences run together: pure decisions on lengths, no tensors.
 
 The cost of a padded batch is its longest sequence times its count (as in text-embeddings-inference), so sequences are
-sorted by length and cut where that product passes the token budget. Longest first: a budget too large for the device
-fails on the first batch, not on the last.
+sorted by length and cut where that product passes the token budget. A packed batch costs its tokens; there sorting puts
+sequences of one length side by side, which attend in one call. Longest first: a budget too large for the device fails
+on the first batch, not on the last.
 
 Invariants, each a property in the tests: every position stands in exactly one batch; no batch of more than one sequence
 costs more than the budget; a batch of one may, because it cannot be cut.
@@ -19,7 +20,7 @@ from airflow_provider_hfreg.pipelines.base import IntArray
 
 
 def cut_batches(
-    lengths: IntArray, *, token_budget: int, new_tokens: int = 0, equal_lengths: bool = False
+    lengths: IntArray, *, token_budget: int, new_tokens: int = 0, equal_lengths: bool = False, packed: bool = False
 ) -> list[IntArray]:
     """
     Return the positions of the sequences of each batch, longest batch first.
@@ -28,16 +29,25 @@ def cut_batches(
     :param token_budget: bound of (longest + ``new_tokens``) × count.
     :param new_tokens: what each sequence may grow by while it runs (generation).
     :param equal_lengths: batch only sequences of one length, for models and settings that would see padding.
+    :param packed: bound the sum of the lengths instead: there is no padding, and nothing grows.
 
     >>> [batch.tolist() for batch in cut_batches(np.array([3, 9, 4, 2]), token_budget=12)]
     [[1], [2, 0, 3]]
     >>> [batch.tolist() for batch in cut_batches(np.array([3, 9, 3, 2]), token_budget=12, equal_lengths=True)]
     [[1], [0, 2], [3]]
+    >>> [batch.tolist() for batch in cut_batches(np.array([3, 9, 4, 2]), token_budget=12, packed=True)]
+    [[1], [2, 0, 3]]
     """
     order = np.argsort(-lengths, kind="stable").astype(np.int64)
+    ends = np.cumsum(lengths[order])
     batches = []
     start = 0
     while start < len(order):
+        if packed:
+            behind = int(np.searchsorted(ends, token_budget + ends[start] - lengths[order[start]], side="right"))
+            batches.append(order[start : max(behind, start + 1)])
+            start = max(behind, start + 1)
+            continue
         longest = int(lengths[order[start]])
         count = max(1, token_budget // max(1, longest + new_tokens))
         if equal_lengths:

@@ -31,9 +31,10 @@ from airflow_provider_hfreg.signatures.features import FeatureSpec
 from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.rows import RowError
 
-# Padded tokens of a batch. On a CPU a batch that fits the caches is the fastest; generation reads all weights for each
-# token, so there company pays.
-_CPU_BUDGET, _CPU_GENERATION_BUDGET, _ACCELERATOR_BUDGET = 2_048, 16_384, 65_536
+# Padded tokens of a batch. On a CPU a batch that fits the caches is the fastest: 2,048 tokens of a network that is
+# 1,536 wide, more of a narrow one, of which a forward costs more in calls than in arithmetic. Generation reads all
+# weights for each token, so there company pays.
+_CPU_BUDGET, _CPU_WIDTH, _CPU_GENERATION_BUDGET, _ACCELERATOR_BUDGET = 2_048, 1_536, 16_384, 65_536
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Engine:
         return encode(tokenizer, text, pair, sequences.encoding, limit=limit, facts=sequences.facts)
 
     def _execute(self, work: Work, forwarder: Forwarder, cancelled: Callable[[], bool]) -> None:
-        lengths = work.encoded.lengths
+        lengths, packed = work.encoded.lengths, self.loaded.layout.packed
 
         def cut(positions: IntArray, token_budget: int) -> Sequence[IntArray]:
             batches = cut_batches(
@@ -143,11 +144,12 @@ class Engine:
                 token_budget=1 if forwarder.company is Company.NONE else token_budget // forwarder.copies,
                 new_tokens=forwarder.new_tokens,
                 equal_lengths=forwarder.company is Company.EQUAL_LENGTH,
+                packed=packed,
             )
             return [positions[batch] for batch in batches]
 
         def forward(positions: IntArray) -> None:
-            work.keep(positions, forwarder.run(work.batch(positions)))
+            work.keep(positions, forwarder.run(work.batch(positions)), packed=packed)
 
         def prove() -> None:
             forwarder.run(
@@ -168,7 +170,11 @@ def _shortest(forward: Forward) -> Sequences:
 def _token_budget(loaded: LoadedPipeline) -> int:
     if loaded.device.type != "cpu":
         return _ACCELERATOR_BUDGET
-    return _CPU_GENERATION_BUDGET if loaded.task.forward is Forward.GENERATE else _CPU_BUDGET
+    if loaded.task.forward is Forward.GENERATE:
+        return _CPU_GENERATION_BUDGET
+    config = loaded.network.config
+    width = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or _CPU_WIDTH
+    return max(_CPU_BUDGET, min(_CPU_BUDGET * _CPU_WIDTH // width, _CPU_GENERATION_BUDGET))
 
 
 def _same_columns(task: PipelineTask, built: Mapping[str, Any], run: Mapping[str, Any]) -> Sequence[FeatureSpec]:

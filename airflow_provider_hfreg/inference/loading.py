@@ -13,11 +13,12 @@ import copy
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_hfreg.errors import ModelLoadError, UnsafeModelError
+from airflow_provider_hfreg.inference.arrangement import Layout
 from airflow_provider_hfreg.inference.devices import (
     check_memory,
     choose_device,
@@ -47,6 +48,7 @@ class LoadedPipeline:
     :param network: the torch module, in evaluation mode, on ``device``.
     :param token_limit: tokens that it can read; None where nothing bounds them.
     :param context: what the task may know, with the version's parameters; a run puts its own over them.
+    :param layout: how sequences lie in a batch; what any network runs unless :mod:`.fitting` found better.
     """
 
     task: PipelineTask
@@ -56,6 +58,7 @@ class LoadedPipeline:
     device: torch.device
     token_limit: int | None
     context: TaskContext
+    layout: Layout = field(default_factory=Layout)
 
 
 def load_pipeline(

@@ -3,21 +3,21 @@ What stands best in the place of a mask: the scores of the best tokens, for the 
 
 A masked language model scores the whole vocabulary for every token, which for a hundred tokens is a hundred times the
 work and the memory that one mask needs. Where the head judges each token by itself (the list below; both families), the
-hidden states are gathered before it; elsewhere its outputs are gathered after it. The best are chosen on the device.
+hidden states are gathered before it, or before the rest of the last layer where that is known; elsewhere its outputs
+are gathered after it. The best are chosen on the device.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
+from airflow_provider_hfreg.inference.arrangement import Arranged, Layout, only, to_numpy
 from airflow_provider_hfreg.inference.batch import BatchOutputs
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
-from airflow_provider_hfreg.inference.single_pass import SinglePass, to_numpy
+from airflow_provider_hfreg.inference.single_pass import SinglePass
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 # The first part of the head, which sees the hidden states.
@@ -46,16 +46,15 @@ class MaskLogits(SinglePass):
         self._top_k = top_k
         self._targets = None if target_ids is None else torch.tensor(target_ids, device=loaded.device)
 
-    def read(self, inputs: dict[str, Any], mask: torch.Tensor) -> BatchOutputs:
+    def read(self, batch: Arranged) -> BatchOutputs:
         """Return scores and tokens of each mask, best first."""
-        masked = (inputs["input_ids"] == self._loaded.tokenizer.mask_token_id) & mask
-        logits = self._logits(inputs, masked).float()
-        scores = logits.softmax(dim=-1)
+        is_mask = batch.ids == self._loaded.tokenizer.mask_token_id
+        scores = self._logits(batch, is_mask.nonzero().flatten()).float().softmax(dim=-1)
         if self._targets is not None:
             scores = scores[..., self._targets]
         best = scores.topk(min(self._top_k, scores.shape[-1]))
         tokens = best.indices if self._targets is None else self._targets[best.indices]
-        counts = masked.sum(dim=1).cpu().numpy()
+        counts = Ragged.of(batch.lengths, is_mask.cpu().numpy()).where(is_mask.cpu().numpy()).lengths
         return BatchOutputs(
             ragged={
                 "score": Ragged.of(counts, to_numpy(best.values)),
@@ -73,23 +72,19 @@ class MaskLogits(SinglePass):
             }
         )
 
-    def _logits(self, inputs: dict[str, Any], masked: torch.Tensor) -> torch.Tensor:
-        """Return the logits [masks, vocabulary]."""
-        network = self._loaded.network
-        head = _HEADS.get(type(network).__name__)
-        if head is None:
-            logits: torch.Tensor = network(**inputs).logits[masked]
-            return logits
-        with _before(getattr(network, head), masked):
-            (logits,) = network(**inputs).logits
+    def _logits(self, batch: Arranged, masks: torch.Tensor) -> torch.Tensor:
+        """
+        Return the logits [masks, vocabulary].
+
+        :param masks: int64, the numbers of the tokens.
+        """
+        network, head = self._loaded.network, _HEADS.get(type(self._loaded.network).__name__)
+        logits: torch.Tensor
+        if head is not None and self._loaded.layout.last is not None:
+            logits = self.forward_to(batch, masks).logits[:, 0]
+        elif head is not None:
+            with only(network, Layout(last=head), batch.places_of(masks)):
+                logits = self.forward(batch).logits[:, 0]
+        else:
+            logits = batch.per_token(self.forward(batch).logits)[masks]
         return logits
-
-
-@contextlib.contextmanager
-def _before(head: torch.nn.Module, chosen: torch.Tensor) -> Iterator[None]:
-    """Let ``head`` see only the chosen places, as one sequence."""
-    hook = head.register_forward_pre_hook(lambda _head, arguments: (arguments[0][chosen][None], *arguments[1:]))
-    try:
-        yield
-    finally:
-        hook.remove()

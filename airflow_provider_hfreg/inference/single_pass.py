@@ -1,5 +1,5 @@
 """
-One pass of an encoder over a padded batch, and what each task reads of it: numbers per sequence or per token.
+One pass of an encoder over a batch, and what each task reads of it: numbers per sequence or per token.
 
 Numbers leave as float32, whatever the network computes in, and without the padding. The ways that choose among many
 numbers on the device have files of their own: masks and pooling.
@@ -12,13 +12,12 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from airflow_provider_hfreg.inference.arrangement import Arranged, arranged, only, to_numpy
 from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, company_of
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.generation_settings import Company
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
-from airflow_provider_hfreg.inference.padding import padded
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 
@@ -36,24 +35,28 @@ class SinglePass(ABC):
         self.company = company_of(self._accepts)
 
     def run(self, batch: Batch) -> BatchOutputs:
-        """Run one padded forward."""
-        # Positions are counted from the left, and a classifier on a decoder finds the last token by the mask.
-        inputs = padded(batch.columns, self._loaded.tokenizer, self._loaded.device, side="right")
-        mask = inputs["attention_mask"].bool()
-        accepted = {name: tensor for name, tensor in inputs.items() if name in self._accepts}
-        if "use_cache" in self._accepts:
-            accepted["use_cache"] = False  # a cache of a single pass is memory for nothing; the pipeline does the same
+        """Run one forward."""
         with torch.inference_mode():
-            return self.read(accepted, mask)
+            return self.read(arranged(batch.columns, self._loaded, self._accepts))
 
     @abstractmethod
-    def read(self, inputs: dict[str, Any], mask: torch.Tensor) -> BatchOutputs:
-        """
-        Run the network and return what the task needs.
+    def read(self, batch: Arranged) -> BatchOutputs:
+        """Run the network and return what the task needs."""
 
-        :param inputs: for the network.
-        :param mask: bool [sequences, longest]: where there are tokens.
+    def forward(self, batch: Arranged) -> Any:
+        """Return the network's outputs."""
+        # A cache of a single pass is memory for nothing; the pipeline does without, too.
+        without = {"use_cache": False} if "use_cache" in self._accepts else {}
+        return self._loaded.network(**batch.inputs, **without)
+
+    def forward_to(self, batch: Arranged, tokens: torch.Tensor) -> Any:
         """
+        Return the network's outputs for some tokens, each as a sequence of one: [tokens, 1, …].
+
+        :param tokens: int64, their numbers in the batch; the network's layout has a ``last`` module.
+        """
+        with only(self._loaded.network, self._loaded.layout, batch.places_of(tokens)):
+            return self.forward(batch)
 
     @abstractmethod
     def empty(self) -> BatchOutputs:
@@ -63,9 +66,15 @@ class SinglePass(ABC):
 class SequenceLogits(SinglePass):
     """A row of logits per sequence."""
 
-    def read(self, inputs: dict[str, Any], mask: torch.Tensor) -> BatchOutputs:  # noqa: ARG002  the network has seen it
+    def read(self, batch: Arranged) -> BatchOutputs:
         """Return the logits of the labels."""
-        return BatchOutputs(values={"logits": to_numpy(self._loaded.network(**inputs).logits)})
+        # Where a `last` is known, the head reads the first token and no other: such networks alone are listed.
+        outputs = (
+            self.forward(batch)
+            if self._loaded.layout.last is None
+            else self.forward_to(batch, batch.tokens_at("first"))
+        )
+        return BatchOutputs(values={"logits": to_numpy(outputs.logits)})
 
     def empty(self) -> BatchOutputs:
         """Return no row of as many labels as the network has."""
@@ -75,9 +84,9 @@ class SequenceLogits(SinglePass):
 class TokenLogits(SinglePass):
     """A row of logits per token."""
 
-    def read(self, inputs: dict[str, Any], mask: torch.Tensor) -> BatchOutputs:
+    def read(self, batch: Arranged) -> BatchOutputs:
         """Return the logits of the labels of each token."""
-        return BatchOutputs(ragged={"logits": per_token(self._loaded.network(**inputs).logits, mask)})
+        return BatchOutputs(ragged={"logits": batch.ragged(self.forward(batch).logits)})
 
     def empty(self) -> BatchOutputs:
         """Return no token."""
@@ -87,11 +96,11 @@ class TokenLogits(SinglePass):
 class SpanLogits(SinglePass):
     """How likely each token begins and ends a span."""
 
-    def read(self, inputs: dict[str, Any], mask: torch.Tensor) -> BatchOutputs:
+    def read(self, batch: Arranged) -> BatchOutputs:
         """Return the logits of both."""
-        outputs = self._loaded.network(**inputs)
+        outputs = self.forward(batch)
         return BatchOutputs(
-            ragged={"start": per_token(outputs.start_logits, mask), "end": per_token(outputs.end_logits, mask)}
+            ragged={"start": batch.ragged(outputs.start_logits), "end": batch.ragged(outputs.end_logits)}
         )
 
     def empty(self) -> BatchOutputs:
@@ -107,13 +116,13 @@ class TableLogits(SinglePass):
         if getattr(loaded.network.config, "allow_empty_column_selection", False):
             self.company = Company.EQUAL_LENGTH  # padding counts as cells of the empty column
 
-    def read(self, inputs: dict[str, Any], mask: torch.Tensor) -> BatchOutputs:
+    def read(self, batch: Arranged) -> BatchOutputs:
         """Return the logits of the tokens, and of the aggregations where the network has some."""
-        outputs = self._loaded.network(**inputs)
+        outputs = self.forward(batch)
         aggregation = outputs.logits_aggregation
         return BatchOutputs(
             values={} if aggregation is None else {"aggregation": to_numpy(aggregation)},
-            ragged={"logits": per_token(outputs.logits, mask)},
+            ragged={"logits": batch.ragged(outputs.logits)},
         )
 
     def empty(self) -> BatchOutputs:
@@ -121,21 +130,6 @@ class TableLogits(SinglePass):
         count = getattr(self._loaded.network.config, "num_aggregation_labels", 0)
         values = {"aggregation": np.empty((0, count), np.float32)} if count else {}
         return BatchOutputs(values=values, ragged={"logits": no_values()})
-
-
-def to_numpy(tensor: torch.Tensor) -> npt.NDArray[np.float32]:
-    """Return a tensor's numbers as float32 in main memory."""
-    array: npt.NDArray[np.float32] = tensor.float().cpu().numpy()
-    return array
-
-
-def per_token(values: torch.Tensor, mask: torch.Tensor) -> Ragged:
-    """
-    Return the values of the tokens, without those of the padding.
-
-    :param values: [sequences, longest, …].
-    """
-    return Ragged.of(mask.sum(dim=1).cpu().numpy(), to_numpy(values[mask]))
 
 
 def no_values(*shape: int) -> Ragged:

@@ -58,8 +58,12 @@ class Work:
         columns = {name: [values[place] for place in positions] for name, values in self.encoded.columns.items()}
         return Batch(columns, [self.streams[place] for place in positions])
 
-    def keep(self, positions: IntArray, outputs: BatchOutputs) -> None:
-        """Take in what a batch gave."""
+    def keep(self, positions: IntArray, outputs: BatchOutputs, *, packed: bool) -> None:
+        """
+        Take in what a batch gave.
+
+        :param packed: it had no padding.
+        """
         for name, values in outputs.values.items():
             if name not in self._values:
                 self._values[name] = np.empty((len(self), *values.shape[1:]), values.dtype)
@@ -69,7 +73,7 @@ class Work:
         self._generated.update(zip(positions.tolist(), outputs.generated, strict=False))
         lengths = self.encoded.lengths[positions]
         self.tokens += int(lengths.sum())
-        self.padded_tokens += int(lengths.max()) * len(positions)
+        self.padded_tokens += int(lengths.sum() if packed else lengths.max() * len(positions))
 
     def outputs(self, empty: BatchOutputs) -> tuple[Outputs, list[RowError]]:
         """

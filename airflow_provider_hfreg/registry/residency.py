@@ -62,11 +62,12 @@ def get_resident(
 
 def _by_columns(version: ModelVersion, _: ModelFunction, device: str, trust_remote_code: bool) -> Resident:  # noqa: FBT001
     from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
+    from airflow_provider_hfreg.inference.fitting import fitted  # noqa: PLC0415 - torch
     from airflow_provider_hfreg.inference.loading import load_pipeline  # noqa: PLC0415 - torch
 
     _make_room(version, device)
-    folder = version.local_folder()
-    return Resident(Engine(load_pipeline(folder, version.spec, device=device, trust_remote_code=trust_remote_code)))
+    loaded = load_pipeline(version.local_folder(), version.spec, device=device, trust_remote_code=trust_remote_code)
+    return Resident(Engine(fitted(loaded)))
 
 
 def _by_calls(version: ModelVersion, function: ModelFunction, device: str, trust_remote_code: bool) -> Resident:  # noqa: FBT001

@@ -42,6 +42,12 @@ def token_classifier(
     return _write(folder, transformers.AutoModelForTokenClassification, architecture, seed, named)
 
 
+def sequence_classifier(folder: Path, *, architecture: str = "bert", seed: int = 0, **config: Any) -> Path:
+    """Write a classifier of texts, of every architecture that is here and with three labels."""
+    labelled = {"id2label": {0: "negative", 1: "neutral", 2: "positive"}, **config}
+    return _write(folder, transformers.AutoModelForSequenceClassification, architecture, seed, labelled)
+
+
 def masked_language_model(folder: Path, *, architecture: str = "bert", seed: int = 0, **config: Any) -> Path:
     """Write a model that fills masks."""
     return _write(folder, transformers.AutoModelForMaskedLM, architecture, seed, config)
@@ -134,6 +140,12 @@ def _write(folder: Path, auto_class: Any, architecture: str, seed: int, config: 
         "roberta": lambda: transformers.RobertaConfig(**_BERT, **beyond_padding, **settings),
         "xlm-roberta": lambda: transformers.XLMRobertaConfig(**_BERT, **beyond_padding, **settings),
         "camembert": lambda: transformers.CamembertConfig(**_BERT, **beyond_padding, **settings),
+        "deberta-v2": lambda: transformers.DebertaV2Config(
+            **_BERT, **positions, **settings, relative_attention=True, position_buckets=8, pos_att_type=["p2c", "c2p"]
+        ),
+        "modernbert": lambda: transformers.ModernBertConfig(
+            **_BERT, **positions, **settings, local_attention=8, global_attn_every_n_layers=2
+        ),
         "megatron-bert": lambda: transformers.MegatronBertConfig(**_BERT, **positions, **settings),
         "distilbert": lambda: transformers.DistilBertConfig(**_DISTILBERT, **positions, **settings),
     }

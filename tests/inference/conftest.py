@@ -58,11 +58,12 @@ def package(tmp_path):
 def engine_of(package):
     """Package a pipeline and load it into an engine."""
     from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.fitting import fitted
     from airflow_provider_hfreg.inference.loading import load_pipeline
 
     def engine(pipe, **options):
         folder, spec = package(pipe)
-        return Engine(load_pipeline(folder, spec, device="cpu"), **options)
+        return Engine(fitted(load_pipeline(folder, spec, device="cpu")), **options)
 
     return engine
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
@@ -9,9 +11,9 @@ lengths_of_sequences = st.lists(st.integers(0, 600), max_size=80).map(lambda len
 maybe_text = st.none() | st.text(max_size=3)
 
 
-@given(lengths_of_sequences, st.integers(1, 2000), st.integers(0, 50), st.booleans())
-def test_every_sequence_stands_in_exactly_one_batch(lengths, budget, new_tokens, equal_lengths):
-    batches = cut_batches(lengths, token_budget=budget, new_tokens=new_tokens, equal_lengths=equal_lengths)
+@given(lengths_of_sequences, st.integers(1, 2000), st.integers(0, 50), st.sampled_from(["", "equal_lengths", "packed"]))
+def test_every_sequence_stands_in_exactly_one_batch(lengths, budget, new_tokens, way):
+    batches = cut_batches(lengths, token_budget=budget, new_tokens=new_tokens, **({way: True} if way else {}))
 
     assert sorted(position for batch in batches for position in batch.tolist()) == list(range(len(lengths)))
 
@@ -20,6 +22,15 @@ def test_every_sequence_stands_in_exactly_one_batch(lengths, budget, new_tokens,
 def test_a_batch_of_several_keeps_the_budget(lengths, budget, new_tokens):
     for batch in cut_batches(lengths, token_budget=budget, new_tokens=new_tokens):
         assert len(batch) == 1 or (lengths[batch].max() + new_tokens) * len(batch) <= budget
+
+
+@given(lengths_of_sequences, st.integers(1, 2000))
+def test_a_packed_batch_holds_as_many_tokens_as_fit_and_no_more(lengths, budget):
+    batches = cut_batches(lengths, token_budget=budget, packed=True)
+
+    for batch, following in itertools.zip_longest(batches, batches[1:], fillvalue=None):
+        assert len(batch) == 1 or lengths[batch].sum() <= budget
+        assert following is None or lengths[batch].sum() + lengths[following[0]] > budget
 
 
 @given(lengths_of_sequences, st.integers(1, 2000))

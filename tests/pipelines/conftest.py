@@ -23,12 +23,13 @@ def folder_of(tmp_path_factory):
 def engine_of():
     """Return an engine on a folder, loaded when first asked for."""
     from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.fitting import fitted
     from airflow_provider_hfreg.inference.loading import load_pipeline
     from airflow_provider_hfreg.pipelines.folder import describe_folder
 
     @functools.cache
     def engine(folder, task):
-        return Engine(load_pipeline(folder, describe_folder(folder, task), device="cpu"))
+        return Engine(fitted(load_pipeline(folder, describe_folder(folder, task), device="cpu")))
 
     return engine
 

@@ -1,0 +1,211 @@
+"""
+What makes a loaded network fast, each thing only where it was seen to give the same numbers here.
+
+- Linear layers are prepacked where that is faster on this processor (:mod:`.prepacked`).
+- Sequences are packed end to end (:mod:`.packed`), and tokens that nobody reads are left out of the last layer
+  (:mod:`.arrangement`), for the architectures of two explicit lists.
+
+The lists say what can work, a comparison says what does: a handful of sequences through the fitted network against the
+same ones, each alone and unpadded, through the network as it came. Whatever differs, or raises, is taken back with a
+line in the log, and the network runs as any other does: padded. The lists alone would be a promise about releases of
+transformers that nobody has seen; the comparison alone would trust a few short texts to show a sliding window.
+
+Fitting changes the network's modules and its attention, so only the engine's own network is fitted; one that a user
+gets to hold never is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from airflow_provider_hfreg.inference.arrangement import Layout
+from airflow_provider_hfreg.inference.batch import Batch
+from airflow_provider_hfreg.inference.forward import forwarder_for
+from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.inference.loading import LoadedPipeline
+from airflow_provider_hfreg.inference.packed import PACKED, register
+from airflow_provider_hfreg.inference.prepacked import is_worth_it, prepack
+from airflow_provider_hfreg.inference.tables import encode_tables
+from airflow_provider_hfreg.inference.tokenization import encode
+from airflow_provider_hfreg.pipelines.base import Forward
+
+_Numbers = Mapping[str, npt.NDArray[np.float64]]
+
+log = logging.getLogger(__name__)
+
+_PACKS = frozenset({"albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta"})
+"""Model types whose attention asks transformers' interface, has no bias of its own, and hands on the lengths."""
+
+_LAST: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("bert", "camembert", "electra", "roberta", "xlm-roberta"), "encoder.layer.{last}.attention.output"
+    ),
+    "distilbert": "transformer.layer.{last}.sa_layer_norm",
+    "mpnet": "encoder.layer.{last}.attention.LayerNorm",
+}
+"""Model types, and the module behind the last attention; their classifiers read the first token alone."""
+
+_WHOLE: Mapping[str, str] = {"albert": "encoder"}  # its layers are one, so none of them is the last
+
+_TRIALS: Mapping[Forward, Sequence[Mapping[str, Any]]] = {
+    Forward.SEQUENCE_LOGITS: ({},),
+    Forward.TOKEN_LOGITS: ({},),
+    Forward.SPAN_LOGITS: ({},),
+    Forward.MASK_LOGITS: ({"top_k": 10**9},),
+    Forward.TABLE: ({},),
+    Forward.EMBEDDING: ({"pooling": "mean", "normalize": False}, {"pooling": "cls", "normalize": False}),
+}
+"""The ways of a single pass, and the parameters under which they are compared."""
+
+_WORDS = (17, 6, 6, 1, 0)  # of the texts of a comparison: two of about one length, and as few tokens as there can be
+_TABLE = '{"a": ["b", "c"], "d": ["e", "f"]}'
+_TOLERANCE = 1e-5  # of the largest number; coarser dtypes have theirs, some units in the last place
+_UNITS = 8
+
+
+def fitted(loaded: LoadedPipeline, *, prepacks: Callable[[Any], bool] = is_worth_it) -> LoadedPipeline:
+    """
+    Return a loaded model as fast as it was seen to be right; its network is changed and must be nobody else's.
+
+    Generation has many passes and is none of this module's; an accelerator has kernels of its own.
+
+    :param prepacks: tells whether prepacked layers are faster for a network, here.
+    """
+    trials = _TRIALS.get(loaded.task.forward)
+    if trials is None or loaded.device.type != "cpu":
+        return loaded
+    together = _batch(loaded)
+    alone = [_one(together, place) for place in range(len(together.streams))]
+    expected = _outputs(loaded, trials, alone)
+    if prepacks(loaded.network):
+        back = prepack(loaded.network)
+        if not _agrees(loaded, trials, alone, expected, "with prepacked linear layers"):
+            back()
+    for layout in _candidates(loaded):
+        with _attention(loaded, packed=layout.packed) as keep:
+            candidate = replace(loaded, layout=layout)
+            how = "with sequences end to end" if layout.packed else "with what is read of its last layer"
+            if _agrees(candidate, trials, [together], expected, how):
+                keep()
+                return candidate
+    return loaded
+
+
+@contextlib.contextmanager
+def _attention(loaded: LoadedPipeline, *, packed: bool) -> Iterator[Callable[[], None]]:
+    """Switch the network to the attention of a layout, and back unless it is kept."""
+    own = loaded.network.config._attn_implementation  # noqa: SLF001  there is no public name to read it by
+    kept: list[bool] = []
+    if packed:
+        register()
+        loaded.network.set_attn_implementation(PACKED)
+    yield lambda: kept.append(True)
+    if packed and not kept:
+        loaded.network.set_attn_implementation(own)
+
+
+def _candidates(loaded: LoadedPipeline) -> Iterator[Layout]:
+    """Yield the layouts of the lists, the fastest first; the plain one needs no proof."""
+    network, kind = loaded.network, loaded.network.config.model_type
+    if not type(network).__module__.startswith("transformers.") or getattr(network.config, "is_decoder", False):
+        return  # a class of one's own may call itself a BERT, and a decoder reads from left to right
+    last = _last_module(network, kind)
+    if kind in _PACKS and last is not None and _may_switch_attention(loaded):
+        yield Layout(packed=True, last=last, whole=kind in _WHOLE)
+    if kind in _LAST and last is not None:
+        yield Layout(last=last)
+
+
+def _last_module(network: Any, kind: str) -> str | None:
+    pattern = _WHOLE.get(kind) or _LAST.get(kind)
+    if pattern is None:
+        return None
+    within = "" if network.base_model is network else f"{network.base_model_prefix}."
+    return within + pattern.format(last=network.config.num_hidden_layers - 1)
+
+
+def _may_switch_attention(loaded: LoadedPipeline) -> bool:
+    """Tell whether nobody chose another attention than the packed one computes, and the family has the interface."""
+    computes_alike = loaded.network.config._attn_implementation == "sdpa"  # noqa: SLF001  as above
+    return computes_alike and not transformers.__version__.startswith("4.")
+
+
+def _outputs(loaded: LoadedPipeline, trials: Sequence[Mapping[str, Any]], batches: Sequence[Batch]) -> _Numbers:
+    """Return all floating-point numbers that the batches give, by name, in the order of the sequences."""
+    found: dict[str, list[npt.NDArray[Any]]] = {}
+    for number, settings in enumerate(trials):
+        forwarder = forwarder_for(loaded, replace(loaded.context, parameters=settings), seed=0)
+        for outputs in map(forwarder.run, batches):
+            arrays = {**outputs.values, **{name: ragged.values for name, ragged in outputs.ragged.items()}}
+            for name, values in arrays.items():
+                if np.issubdtype(values.dtype, np.floating):
+                    found.setdefault(f"{number} {name}", []).append(values.ravel())
+    return {name: np.concatenate(parts).astype(np.float64) for name, parts in found.items()}
+
+
+def _agrees(
+    loaded: LoadedPipeline,
+    trials: Sequence[Mapping[str, Any]],
+    batches: Sequence[Batch],
+    expected: _Numbers,
+    how: str,
+) -> bool:
+    """Tell whether the batches give the numbers that each sequence gave alone, before; say so in the log if not."""
+    name = type(loaded.network).__name__
+    try:
+        difference = _difference(expected, _outputs(loaded, trials, batches))
+    except Exception as error:  # noqa: BLE001  whatever a network raises at this, it cannot be run so
+        log.warning("%s cannot be run %s and is run without: %s: %s", name, how, type(error).__name__, error)
+        return False
+    limit = max(_TOLERANCE, _UNITS * torch.finfo(loaded.network.dtype).eps)
+    if difference <= limit:
+        return True
+    log.warning("%s differs by %.1e (of %.0e allowed) %s and is run without", name, difference, limit, how)
+    return False
+
+
+def _difference(expected: _Numbers, found: _Numbers) -> float:
+    """
+    Return the largest difference, as a share of the largest number beside it.
+
+    >>> _difference({"logits": np.array([1.0, -4.0])}, {"logits": np.array([1.0, -3.0])})
+    0.25
+
+    :raises ValueError: there are other numbers, or as many of them.
+    """
+    return max(
+        (
+            float(np.abs(values - found[name]).max(initial=0.0) / max(np.abs(values).max(initial=0.0), 1e-30))
+            for name, values in expected.items()
+        ),
+        default=0.0,
+    )
+
+
+def _batch(loaded: LoadedPipeline) -> Batch:
+    """Return texts of the tokenizer's own words, encoded as a task's are: masks in all, a second text in the first."""
+    tokenizer = loaded.tokenizer
+    words = tokenizer.convert_ids_to_tokens(
+        np.random.default_rng(0).integers(len(tokenizer), size=sum(_WORDS)).tolist()
+    )
+    mask = [] if tokenizer.mask_token is None else [tokenizer.mask_token]
+    texts = pa.array([" ".join([*mask, *words[:count], *words[-count:]]) for count in _WORDS], pa.string())
+    if loaded.task.forward is Forward.TABLE:
+        texts = pa.array(["the cell", "b"])
+        encoded = encode_tables(tokenizer, texts, pa.array([_TABLE] * len(texts)), {"truncation": "drop_rows_to_fit"})
+    else:
+        second = pa.array([" ".join(words[: _WORDS[0]]), *[None] * (len(texts) - 1)], pa.string())
+        encoded = encode(tokenizer, texts, second, {"truncation": True}, limit=loaded.token_limit)
+    return Batch(encoded.columns, [(0, 0)] * len(encoded.lengths))
+
+
+def _one(batch: Batch, place: int) -> Batch:
+    return Batch({name: [values[place]] for name, values in batch.columns.items()}, [batch.streams[place]])

@@ -1,0 +1,239 @@
+"""Whatever a network is fitted with, its numbers are those of each sequence alone; and only what is proven is kept."""
+
+import functools
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+TEXTS = (
+    "the film was good",
+    "",
+    "Das Essen war größtenteils köstlich, der Service leider nicht.",
+    "it's",
+    "the film was good",
+    "a dull plot " * 60,
+    "10/10 ",
+    "the film was fine",
+)
+PACKED = ("albert", "bert", "camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+PADDED = ("deberta-v2", "megatron-bert", "modernbert", "mpnet")
+TASKS = ("feature-extraction", "fill-mask", "question-answering", "text-classification", "token-classification")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    from airflow_provider_hfreg.testing import encoder_models as models
+
+    makers = {
+        "feature-extraction": models.embedder,
+        "fill-mask": models.masked_language_model,
+        "question-answering": models.question_answerer,
+        "text-classification": models.sequence_classifier,
+        "token-classification": models.token_classifier,
+    }
+
+    @functools.cache
+    def folder(task, architecture):
+        path = tmp_path_factory.mktemp(f"{task}-{architecture}")
+        return makers[task](path, architecture=architecture)
+
+    return folder
+
+
+@pytest.fixture(scope="module")
+def load(folders):
+    """Load a fresh network."""
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+    from airflow_provider_hfreg.pipelines.folder import describe_folder
+
+    def loaded(task, architecture, **parameters):
+        folder = folders(task, architecture)
+        return load_pipeline(folder, describe_folder(folder, task, parameters), device="cpu")
+
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def engines(load):
+    """Return an engine on a network as it came, each sequence alone, and one on a fitted network."""
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.fitting import fitted
+
+    @functools.cache
+    def both(task, architecture, prepacks=False):
+        alone = Engine(load(task, architecture), token_budget=1)
+        return alone, Engine(fitted(load(task, architecture), prepacks=lambda _: prepacks))
+
+    return both
+
+
+def window(task, texts, engine):
+    mask = engine.loaded.tokenizer.mask_token
+    columns = {
+        "feature-extraction": {"inputs": texts},
+        "fill-mask": {"inputs": [f"{text[:50]} {mask} and {mask}" for text in texts]},
+        "question-answering": {"question": ["the film"] * len(texts), "context": [text or "x" for text in texts]},
+        "text-classification": {"text": texts, "text_pair": [None if len(text) % 2 else "not bad" for text in texts]},
+        "token-classification": {"inputs": texts},
+    }
+    return pa.record_batch({name: pa.array(values, pa.string()) for name, values in columns[task].items()})
+
+
+def plain(result):
+    """Return a window's outputs as names, texts and rounded-off places, and all its numbers apart."""
+    numbers, others = [], []
+
+    def walk(value):
+        if isinstance(value, dict):
+            for name in value:
+                others.append(name)
+                walk(value[name])
+        elif isinstance(value, list):
+            others.append(len(value))
+            for each in value:
+                walk(each)
+        elif isinstance(value, float):
+            numbers.append(value)
+        else:
+            others.append(value)
+
+    for row in result.outputs.to_pylist():
+        walk([json.loads(value) if name == "outputs" else value for name, value in row.items()])
+    return others, np.array(numbers)
+
+
+def assert_same(result, expected):
+    (others, numbers), (those, oracle) = plain(result), plain(expected)
+    assert others == those
+    assert np.abs(numbers - oracle).max(initial=0) <= 1e-5
+    assert (result.row.tolist(), result.errors) == (expected.row.tolist(), expected.errors)
+
+
+@pytest.mark.parametrize("prepacks", [False, True])
+@pytest.mark.parametrize("architecture", [*PACKED, *PADDED])
+@pytest.mark.parametrize("task", TASKS)
+def test_numbers_are_those_of_each_sequence_alone(task, architecture, prepacks, engines):
+    alone, engine = engines(task, architecture, prepacks)
+
+    result = engine.run(window(task, TEXTS, engine))
+
+    assert_same(result, alone.run(window(task, TEXTS, engine)))
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_neither_order_nor_batches_nor_duplicates_change_a_number(data, engines):
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    task = data.draw(st.sampled_from(["feature-extraction", "text-classification", "token-classification"]))
+    alone, engine = engines(task, data.draw(st.sampled_from(["albert", "bert", "distilbert", "modernbert", "roberta"])))
+    some = data.draw(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=8))
+    texts = data.draw(st.lists(st.sampled_from(some), min_size=1, max_size=16))
+    small = Engine(engine.loaded, token_budget=data.draw(st.integers(1, 300)))
+
+    assert_same(small.run(window(task, texts, engine)), alone.run(window(task, texts, engine)))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])
+@pytest.mark.parametrize("architecture", ["albert", "bert", "distilbert", "mpnet", "roberta"])
+def test_vectors_are_pooled_alike_in_every_layout(architecture, pooling, engines):
+    alone, engine = engines("feature-extraction", architecture)
+    rows = window("feature-extraction", TEXTS, engine)
+
+    assert_same(engine.run(rows, {"pooling": pooling}), alone.run(rows, {"pooling": pooling}))
+
+
+@pytest.mark.parametrize("architecture", [*PACKED, *PADDED])
+@pytest.mark.parametrize("task", TASKS)
+def test_only_listed_architectures_are_packed_and_none_under_4(task, architecture, engines):
+    from airflow_provider_hfreg.inference.frameworks import transformers
+
+    _, engine = engines(task, architecture)
+
+    may = architecture in PACKED and not transformers.__version__.startswith("4.")
+    assert engine.loaded.layout.packed is may
+    assert engine.run(window(task, TEXTS, engine)).padded_tokens >= 1
+
+
+def test_a_packed_window_has_no_padding(engines):
+    from airflow_provider_hfreg.inference.frameworks import transformers
+
+    _, engine = engines("text-classification", "bert")
+    result = engine.run(window("text-classification", TEXTS, engine))
+    assert (result.padded_tokens == result.tokens) is not transformers.__version__.startswith("4.")
+
+
+def test_a_network_that_mixes_the_tokens_of_a_row_stays_padded_and_the_log_says_so(load, caplog):
+    from airflow_provider_hfreg.inference.fitting import fitted
+
+    loaded = load("text-classification", "bert")
+    own = loaded.network.config._attn_implementation
+    first = loaded.network.bert.encoder.layer[0]
+    first.register_forward_hook(lambda _module, _inputs, states: states + states.mean(dim=1, keepdim=True))
+
+    found = fitted(loaded)
+
+    assert (found.layout.packed, found.layout.last) == (False, None)
+    assert found.network.config._attn_implementation == own
+    assert "BertForSequenceClassification differs by" in caplog.text
+
+
+def test_a_chosen_attention_is_kept(folders):
+    from dataclasses import replace
+
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+    from airflow_provider_hfreg.pipelines.folder import describe_folder
+
+    folder = folders("text-classification", "bert")
+    spec = replace(describe_folder(folder, "text-classification"), attn_implementation="eager")
+    found = fitted(load_pipeline(folder, spec, device="cpu"))
+    assert found.layout.packed is False
+    assert found.network.config._attn_implementation == "eager"
+
+
+def test_layers_whose_weights_are_read_and_not_called_are_put_back(load, caplog):
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.frameworks import torch
+
+    loaded = load("text-classification", "bert")
+    layer = loaded.network.bert.encoder.layer[0].intermediate
+
+    def read(states):
+        return layer.intermediate_act_fn(torch.nn.functional.linear(states, layer.dense.weight, layer.dense.bias))
+
+    layer.forward = read
+
+    found = fitted(loaded, prepacks=lambda _: True)
+
+    assert {type(module) for module in found.network.modules() if "Linear" in type(module).__name__} == {
+        torch.nn.Linear
+    }
+    assert "with prepacked linear layers" in caplog.text
+
+
+def test_what_a_user_loads_is_as_transformers_made_it_though_the_engine_has_run(tmp_path, folders):
+    import pandas as pd
+
+    from airflow_provider_hfreg.inference.frameworks import torch, transformers
+    from airflow_provider_hfreg.registry import Registry
+
+    registry = Registry((tmp_path / "registry").as_uri(), cache_folder=tmp_path / "cache")
+    for task in ("text-classification", "feature-extraction"):
+        version = registry.log_folder(folders(task, "bert"), model_name=task, version_name="v1", task=task)
+        column = version.show_functions()[0]["signature"].inputs[0].name
+        frame = pd.DataFrame({column: ["a film"], "text_pair": [None]})
+        version.run(frame)
+
+        network = version.load().model
+
+        auto_class = {"text-classification": "AutoModelForSequenceClassification", "feature-extraction": "AutoModel"}
+        as_made = getattr(transformers, auto_class[task]).from_pretrained(folders(task, "bert"))
+        assert [type(module) for module in network.modules()] == [type(module) for module in as_made.modules()]
+        assert network.config._attn_implementation == as_made.config._attn_implementation
+        for name, weight in as_made.state_dict().items():
+            assert torch.equal(network.state_dict()[name], weight)
