@@ -83,32 +83,41 @@ def _positions(
 
 
 def attend(  # noqa: PLR0917  transformers' signature
-    module: Any,  # noqa: ARG001  as above
+    module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: Any,  # noqa: ARG001  there is no padding
+    attention_mask: Any,
     scaling: float | None = None,
     **given: Any,
 ) -> tuple[torch.Tensor, None]:
     """
-    Let each sequence of the row attend to itself.
+    Let each sequence of the row attend to itself; without the lengths, compute what ``sdpa`` does.
 
     :param query: [1, heads, tokens, size], as ``key`` and ``value``.
     :return: [1, tokens, heads, size].
     """
+    if _RUNS not in given:
+        plain = transformers.AttentionInterface()["sdpa"]
+        attended: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, scaling=scaling, **given)
+        return attended
     parts = []
     start = 0
     for length, count in given[_RUNS]:
         end = start + length * count
         of_run = [states[0, :, start:end] for states in (query, key, value)]
         q, k, v = (states.reshape(len(states), count, length, -1).transpose(0, 1) for states in of_run)
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
-        parts.append(attended.transpose(1, 2).flatten(0, 1))
+        run = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling)
+        parts.append(run.transpose(1, 2).flatten(0, 1))
         start = end
     return torch.cat(parts)[None], None
 
 
 def register() -> None:
-    """Make :data:`PACKED` known to transformers; again makes no difference."""
+    """
+    Make :data:`PACKED` known to transformers; again makes no difference.
+
+    With the mask of ``sdpa``: whoever calls a switched network by himself, with padding, gets what he would have got.
+    """
     transformers.AttentionInterface.register(PACKED, attend)
+    transformers.AttentionMaskInterface.register(PACKED, transformers.AttentionMaskInterface()["sdpa"])

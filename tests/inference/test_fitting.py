@@ -182,6 +182,16 @@ def test_a_network_that_mixes_the_tokens_of_a_row_stays_padded_and_the_log_says_
     assert "BertForSequenceClassification differs by" in caplog.text
 
 
+def test_who_calls_a_packed_network_with_padding_gets_what_it_gave_before(load):
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.frameworks import torch
+
+    plain, found = load("text-classification", "bert"), fitted(load("text-classification", "bert"))
+    rows = plain.tokenizer(list(TEXTS), padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        assert (found.network(**rows).logits - plain.network(**rows).logits).abs().max() <= 1e-5
+
+
 def test_a_chosen_attention_is_kept(folders):
     from dataclasses import replace
 

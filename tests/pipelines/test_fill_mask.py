@@ -123,7 +123,7 @@ def test_the_head_sees_the_masks_alone(engines):
         engine.run(window(["good [MASK] and [MASK]", "a [MASK] film"]))
     finally:
         hook.remove()
-    assert seen == [(1, 3)]
+    assert [shape.numel() for shape in seen] == [3]
 
 
 def test_one_row_is_no_special_case_and_two_masks_are_a_list_in_a_list(engines):

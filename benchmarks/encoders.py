@@ -1,0 +1,127 @@
+"""
+Claim: a table through a text classifier costs less CPU than any batch size of transformers' own pipeline makes it, and
+nearly nothing beside the forward itself.
+
+    python benchmarks/encoders.py [--rows 192] [--threads 2] [--model FOLDER]
+
+A MiniLM-size classifier over texts of 8 to 450 tokens, float32, ``version.run(frame)`` end to end, against
+``pipeline(batch_size=…)`` and against the limit: the plain network over batches without any padding, tokens prepared
+beforehand. The limit reads all tokens of the last layer, as the network does by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import inputs
+from measuring import arguments, best_of, interleaved, parsed, tell
+
+_SIZES = (1, 8, 32)
+
+
+def main() -> None:
+    """Measure and tell."""
+    parser = arguments(__doc__, rows=32)
+    parser.add_argument("--model", type=Path, help="a folder with an encoder's real weights instead of seeded ones")
+    options = parsed(parser)
+    with tempfile.TemporaryDirectory(prefix="hfreg-bench-") as name:
+        folder = Path(name)
+        model = options.model or inputs.write(
+            folder / "model", "AutoModelForSequenceClassification", id2label={0: "bad", 1: "fair", 2: "good"}
+        )
+        _measure(folder, _classifier(folder, model), options)
+
+
+def _classifier(folder: Path, model: Path) -> Path:
+    """Return a folder that holds a classifier: an encoder alone gets a seeded head."""
+    from airflow_provider_hfreg.inference.frameworks import torch, transformers
+
+    if transformers.AutoConfig.from_pretrained(model).architectures == ["BertForSequenceClassification"]:
+        return model
+    torch.manual_seed(0)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(model, num_labels=3)
+    network.save_pretrained(folder / "classifier")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    tokenizer.model_max_length = inputs.POSITIONS  # MiniLM's own files cut at fewer
+    tokenizer.save_pretrained(folder / "classifier")
+    return folder / "classifier"
+
+
+def _measure(folder: Path, model: Path, options: Any) -> None:
+    import numpy as np
+    import pandas as pd
+
+    from airflow_provider_hfreg.inference.frameworks import transformers
+
+    texts = inputs.texts(options.rows)
+    version = inputs.version(folder, model, "text-classification")
+    frame = pd.DataFrame({"text": texts, "text_pair": [None] * len(texts)})
+    pipe = transformers.pipeline("text-classification", str(model), device="cpu")
+    by_length = sorted(texts, key=lambda text: -len(text))
+    plain: dict[str, Callable[[], Any]] = {
+        f"pipeline, {size}": lambda size=size: pipe(texts, batch_size=size, truncation=True) for size in _SIZES
+    }
+    plain["pipeline, 32 sorted"] = lambda: pipe(by_length, batch_size=32, truncation=True)
+    ways = {"ours": lambda: version.run(frame), **plain, "forward alone": _limit(version, texts)}
+    timed = interleaved(ways, repeat=options.repeat)
+    scores = [answer["score"] for answer in pipe(texts, truncation=True)]
+    difference = float(np.abs(version.run(frame)["score"].to_numpy(float) - scores).max())
+    best = best_of(timed, list(plain))
+    loaded = version.engine(device="cpu").loaded
+    tell(
+        "encoders",
+        "a classifier against transformers' pipeline at its best, and against the forward alone",
+        timed,
+        ours="ours",
+        settings={"rows": options.rows, "threads": options.threads, "repeat": options.repeat},
+        times_the_best=round(timed[best].cpu_s / timed["ours"].cpu_s, 2),
+        best=best,
+        share_of_the_limit=round(timed["forward alone"].cpu_s / timed["ours"].cpu_s, 2),
+        largest_difference=difference,
+        packed=loaded.layout.packed,
+        prepacked=any("Prepacked" in type(module).__name__ for module in loaded.network.modules()),
+    )
+
+
+def _limit(version: Any, texts: list[str]) -> Callable[[], None]:
+    """Return the forward over perfectly filled batches; padded ones of one length where the family cannot pack."""
+    import numpy as np
+
+    from airflow_provider_hfreg.inference.arrangement import Arranged
+    from airflow_provider_hfreg.inference.batching import cut_batches
+    from airflow_provider_hfreg.inference.frameworks import torch
+    from airflow_provider_hfreg.inference.packed import end_to_end
+
+    engine = version.engine(device="cpu")
+    loaded = engine.loaded
+    ids = loaded.tokenizer(texts, truncation=True)["input_ids"]
+    lengths = np.array([len(each) for each in ids])
+    if not loaded.layout.packed:
+        # As many tokens in batches of one length each: what padding costs is left out, attention is about the same.
+        flat, length = list(itertools.chain(*ids)), int(lengths.mean())
+        ids = [flat[start : start + length] for start in range(0, len(flat), length)]
+        lengths = np.array([len(each) for each in ids])
+    batches: list[dict[str, Any]] = []
+    for batch in cut_batches(lengths, token_budget=engine.token_budget, packed=True):
+        columns = {"input_ids": [ids[place] for place in batch]}
+        if loaded.layout.packed:
+            batches.append(Arranged(end_to_end(columns, lengths[batch], loaded.network), lengths[batch], None).inputs)
+            continue
+        for length in sorted(set(lengths[batch].tolist())):
+            of_length = [ids[place] for place in batch if lengths[place] == length]
+            batches.append({"input_ids": torch.tensor(of_length)})
+
+    def run() -> None:
+        with torch.inference_mode():
+            for each in batches:
+                loaded.network(**each)
+
+    return run
+
+
+if __name__ == "__main__":
+    main()
