@@ -11,6 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -74,8 +75,17 @@ def make_app(settings: WorkersSettings) -> Celery:
     return app
 
 
-def serve(app: Celery, worker: Worker, pool: ExecutorPool, *, hostname: str) -> None:
-    """Run a worker in this process until it is told to stop; returns after a graceful stop."""
+def hostname_prefix(pool: ExecutorPool) -> str:
+    """Return what the Celery names of a pool's workers begin with; number and process follow."""
+    return f"hfreg-{pool.name}-"
+
+
+def serve(app: Celery, worker: Worker, pool: ExecutorPool, *, place: str) -> None:
+    """
+    Run a worker in this process until it is told to stop; returns after a graceful stop.
+
+    :param place: of the process, after the pool: ``<number>-<process id>@<machine>``.
+    """
 
     def shard(text: str) -> None:
         if not worker.handle(text):
@@ -88,7 +98,7 @@ def serve(app: Celery, worker: Worker, pool: ExecutorPool, *, hostname: str) -> 
         del Panel.data[name]
     # Threads: a control message is answered during a forward, which "solo" does not, and CUDA survives no fork.
     app.Worker(
-        hostname=hostname,
+        hostname=f"{hostname_prefix(pool)}{place}",
         queues=[pool.queue],
         pool="threads",
         concurrency=_SLOTS,
@@ -151,15 +161,24 @@ class Broker:
             )
         return message_id(text)
 
-    def statuses(self, *, timeout_s: float) -> list[Mapping[str, Any]]:
+    def statuses(self, *, timeout_s: float, limit: int | None = None) -> list[Mapping[str, Any]]:
         """
         Return what the pool's workers say of themselves; those that answer within the time.
 
-        :param timeout_s: always waited for in full: nobody knows how many will answer.
+        :param timeout_s: waited for in full after the last answer: nobody knows how many will come.
+        :param limit: return as soon as there are so many answers.
         """
-        arguments = {"pool": self._pool.name}
         answers = self._asking(
-            lambda: self._app.control.broadcast(_STATUS, arguments=arguments, reply=True, timeout=timeout_s)
+            lambda: self._app.control.broadcast(
+                _STATUS,
+                arguments={"pool": self._pool.name},
+                reply=True,
+                timeout=timeout_s,
+                limit=limit,
+                # Other pools' workers say nothing, else theirs could be the one answer that is waited for.
+                pattern=f"{re.escape(hostname_prefix(self._pool))}[0-9]+-[0-9]+@",
+                matcher="pcre",
+            )
         )
         statuses = [status for answer in answers or [] for status in answer.values()]
         return [status for status in statuses if status.get("pool") == self._pool.name and "worker" in status]

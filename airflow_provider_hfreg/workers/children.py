@@ -1,5 +1,5 @@
 """
-A machine's worker processes, kept by a parent that loads no torch: one child for each device, which sees that one alone.
+A machine's worker processes, kept by a parent that loads no torch: a child for each device, which sees that one alone.
 
 - What dies is started again, after a second, and after ever longer while it keeps dying.
 - What the parent is told (SIGTERM, SIGINT: a graceful stop) it passes on, as often as it is told, and ends after the

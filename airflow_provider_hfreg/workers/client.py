@@ -37,7 +37,7 @@ class OnPool:
         self, settings: WorkersSettings, pool: ExecutorPool, *, cancelled: Callable[[], bool] = lambda: False
     ) -> None:
         self.settings, self.pool, self.cancelled = settings, pool, cancelled
-        self._workers = 0  # that answered when the run was checked, a moment before it is executed
+        self._workers = 0  # 1: one answered when the run was checked, a moment before it is executed
 
     def check(self, document: RunDocument, ask: Ask) -> None:
         """
@@ -50,7 +50,7 @@ class OnPool:
         check_version(self.pool, ask.version)
         if document.rows:
             with contextlib.closing(Broker(self.settings, self.pool)) as broker:
-                self._workers = len(roll_call(broker, self.pool, cancelled=self.cancelled))
+                self._workers = len(roll_call(broker, self.pool, is_any_enough=True, cancelled=self.cancelled))
 
     def execute(self, begun: BegunRun, ask: Ask, observe: Observe) -> Generator[Marker, None, None]:  # noqa: ARG002 - an Execution
         """

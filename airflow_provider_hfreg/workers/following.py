@@ -33,11 +33,13 @@ from airflow_provider_hfreg.workers.app import Broker
 from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim
 from airflow_provider_hfreg.workers.follow import Follower
 from airflow_provider_hfreg.workers.messages import ShardMessage, plan_digest
+from airflow_provider_hfreg.workers.pace import next_pause_s
 from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.roll_call import check_not_cancelled, roll_call
 from airflow_provider_hfreg.workers.settings import WorkersSettings
 
-_POLL_S = (0.5, 5.0)  # between two looks: the shortest while something moves, the longest while nothing does
+_LONGEST_PAUSE_S = 5.0  # between two looks
+_AWAY_PAUSE_S = 0.5  # the shortest, while something does not answer
 _ROLL_CALL_S = 15.0  # without a change in any claim for this long, the workers are asked whether they live
 _NEWCOMERS_S = 60.0  # and as often as this, for workers that came
 _PATIENCE_S = 120.0  # with a broker or a storage that was there and went away
@@ -79,8 +81,8 @@ class Following:
         self._document, self._request, self._log, self._output = begun.document, begun.request, begun.log, begun.output
         self._pool, self._cancelled = pool, cancelled
         self._lapse_s = settings.lapse_s
-        self._longest_pause_s = min(_POLL_S[1], self._lapse_s / 6)
-        self._pause_s = _POLL_S[0]
+        self._longest_pause_s = min(_LONGEST_PAUSE_S, self._lapse_s / 6)
+        self._pause_s = 0.0
         self._is_shared = sender is not None
         self._sender = sender or uuid.uuid4().hex[:12]
         self._follower = Follower(begun.missing, lapse_s=self._lapse_s, resend_s=settings.resend_s, sender=self._sender)
@@ -88,8 +90,9 @@ class Following:
         self._sent: set[str] = set()  # ids of messages, by which workers say what they refused
         self._done: deque[int] = deque()  # shards whose claim says so, and whose marker is not read yet
         self._lines: dict[str, int] = {}  # of each attempt's log, how many were told
-        self._in_flight = self._pool.shards_in_flight or _SHARDS_PER_WORKER * workers if workers else 0
-        self._asked_s = self._looked_s = time.monotonic()
+        self._in_flight = self._allowed(workers)
+        self._are_counted = False  # the workers: so far it is only known that there is one
+        self._asked_s = self._looked_s = self._changed_s = time.monotonic()
         self._away_s: float | None = None  # since when the broker, the workers or the storage are away
         self._broker = Broker(settings, pool)
 
@@ -115,8 +118,20 @@ class Following:
                 self._send()
         if not self._follower.open and not self._done:
             return Step(tuple(markers), None)
-        self._pause_s = _POLL_S[0] if moved else min(self._longest_pause_s, self._pause_s * 1.5)
+        self._pause_s = self._next_pause_s(moved=moved > 0)
         return Step(tuple(markers), self._pause_s)
+
+    def _next_pause_s(self, *, moved: bool) -> float:
+        now_s = time.monotonic()
+        since_change_s = now_s - self._changed_s
+        if moved:
+            self._changed_s = now_s
+        pause_s = next_pause_s(self._pause_s, since_change_s, moved=moved, longest_s=self._longest_pause_s)
+        return pause_s if self._away_s is None else max(_AWAY_PAUSE_S, pause_s)
+
+    def _allowed(self, workers: int) -> int:
+        """Return how many shards may be sent and not done."""
+        return (self._pool.shards_in_flight or _SHARDS_PER_WORKER * workers) if workers else 0
 
     def close(self) -> None:
         """Let the broker go, and the shards be."""
@@ -180,21 +195,31 @@ class Following:
         self._lines[claim.attempt] = claim.log_first + len(claim.log)
 
     def _ask_workers(self) -> None:
-        """Ask who is alive: at the start, when nothing moved for a while, and now and then for newcomers."""
+        """
+        Ask who is alive: at the start, when nothing moved for a while, and now and then for newcomers.
+
+        How many there are is asked when the first shards are sent, so that nobody waits for all answers with idle
+        hands, and only where there are more shards than those.
+        """
         now_s = time.monotonic()
         moved_s = max(self._follower.last_change_s() or 0.0, self._asked_s)
         is_still = now_s - moved_s >= _ROLL_CALL_S
-        if self._in_flight and not is_still and now_s - self._asked_s < _NEWCOMERS_S:
+        is_to_be_counted = not self._are_counted and len(self._sent) > 0 and self._follower.open > self._in_flight
+        if self._in_flight and not is_still and not is_to_be_counted and now_s - self._asked_s < _NEWCOMERS_S:
             return
         statuses: list[Mapping[str, Any]] = []
+        is_any_enough = not self._in_flight
         try:
-            statuses = roll_call(self._broker, self._pool, sent=self._sent, cancelled=self._cancelled)
+            statuses = roll_call(
+                self._broker, self._pool, sent=self._sent, is_any_enough=is_any_enough, cancelled=self._cancelled
+            )
         except NoWorkerError:
             if is_still or not self._in_flight:
                 raise
         self._asked_s = time.monotonic()
+        self._are_counted = not is_any_enough
         if statuses:
-            self._in_flight = self._pool.shards_in_flight or _SHARDS_PER_WORKER * len(statuses)
+            self._in_flight = self._allowed(len(statuses))
             self._check_heard(statuses)
 
     def _check_heard(self, statuses: Sequence[Mapping[str, Any]]) -> None:

@@ -34,7 +34,8 @@ def run_worker(settings: WorkersSettings, pool: ExecutorPool, *, index: int = 0)
     :param index: of the process on its machine, for its name.
     """
     # Two pools or two processes may share a machine, and a restarted worker is another one.
-    name = f"{pool.name}-{index}-{os.getpid()}@{socket.gethostname()}"
+    place = f"{index}-{os.getpid()}@{socket.gethostname()}"
+    name = f"{pool.name}-{place}"
     worker = ShardWorker(settings, pool, name=name)
     # What a task shows of its shards are this package's lines from INFO on, whatever this machine's own log leaves out.
     logging.getLogger(PACKAGE).setLevel(logging.INFO)
@@ -45,7 +46,7 @@ def run_worker(settings: WorkersSettings, pool: ExecutorPool, *, index: int = 0)
     worker_shutting_down.connect(stop)
     try:
         log.info("Worker %s of the executor pool %r, queue %s", name, pool.name, pool.queue)
-        serve(make_app(settings), worker, pool, hostname=f"hfreg-{name}")
+        serve(make_app(settings), worker, pool, place=place)
     finally:
         worker_shutting_down.disconnect(stop)
 

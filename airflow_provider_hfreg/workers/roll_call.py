@@ -28,18 +28,25 @@ def check_not_cancelled(cancelled: Callable[[], bool]) -> None:
 
 
 def roll_call(
-    broker: Broker, pool: ExecutorPool, *, sent: Collection[str] = (), cancelled: Callable[[], bool] = lambda: False
+    broker: Broker,
+    pool: ExecutorPool,
+    *,
+    sent: Collection[str] = (),
+    is_any_enough: bool = False,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> list[Mapping[str, Any]]:
     """
     Return what the pool's workers say of themselves.
 
     :param sent: ids of messages, which none of them may have refused.
+    :param is_any_enough: return with the first answer, within milliseconds; else all that come within the time are
+        waited for, since nobody knows how many there are.
     :raises NoWorkerError: none answers, asked several times: a busy one answers too.
     :raises MessageRefusedError: a worker refused a message, or speaks another protocol.
     """
     for timeout_s in ROLL_CALLS_S:
         check_not_cancelled(cancelled)
-        statuses = broker.statuses(timeout_s=timeout_s)
+        statuses = broker.statuses(timeout_s=timeout_s, limit=1 if is_any_enough else None)
         if statuses:
             _check_obedient(statuses, sent)
             return statuses

@@ -1,8 +1,9 @@
 """
 A shard that ends every worker that begins it: for want of memory, as in life.
 
-A text of tens of megabytes needs more than the worker's limit allows; its tokenizer cannot tell that and aborts the
-process. Whoever keeps the worker alive starts another one, which begins the shard again.
+A text of some megabytes needs a hundred times its own size, which is more than the worker's limit allows; its
+tokenizer cannot tell that, and aborts the process. Whoever keeps the worker alive starts another one, which begins the
+shard anew.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from airflow_provider_hfreg.errors import ShardAbandonedError, WorkerError
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.workers.follow import MAX_DELIVERIES
 
-_ROOM_BYTES = 384 * 2**20  # above what a worker takes that has run other shards
-_POISON = "the film was good " * (48 * 2**20 // 18)
+_ROOM_BYTES = 160 * 2**20  # above what a worker takes that has run other shards
+_POISON = "the film was good " * (4 * 2**20 // 18)
 
 
 class Keeper(threading.Thread):

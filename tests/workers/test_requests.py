@@ -9,9 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from airflow_provider_hfreg.registry import Registry
 from airflow_provider_hfreg.storage.urls import open_store
+from airflow_provider_hfreg.testing.models import text_classifier
 from airflow_provider_hfreg.testing.request_log import request_log
 from airflow_provider_hfreg.testing.workers import WorkerProcess
+from airflow_provider_hfreg.workers.app import Broker
 from airflow_provider_hfreg.workers.settings import parse_settings
 
 SHARDS = 8
@@ -43,18 +46,18 @@ def counted(s3_desk, seaweedfs, plain_settings, storages, tmp_path):
             for storage in storages
         ]
         plain = plain_settings(pools={pool: {}}) | {"storages": relayed}
-        running.enter_context(WorkerProcess(plain, tmp_path / "worker"))
+        worker = running.enter_context(WorkerProcess(plain, tmp_path / "worker"))
         desk = replace(
             s3_desk,
             s3=replace(s3_desk.s3, endpoint_url=sent.endpoint_url),
             settings=parse_settings(plain),
             pool_name=pool,
         )
-        yield desk, sent, worked
+        yield desk, sent, worked, worker
 
 
 def test_a_shard_costs_no_more_than_twelve_requests_its_senders_share_included(counted, texts, capsys):
-    desk, sent, worked = counted
+    desk, sent, worked, _ = counted
     desk.put_texts(texts(10 * SHARDS))
     desk.run(output="before")  # reads the plan's modules, loads the model, sees the bucket
     sent.clear()
@@ -84,6 +87,30 @@ def test_a_shard_costs_no_more_than_twelve_requests_its_senders_share_included(c
         print(f"\n{for_all / SHARDS:.1f} requests a shard: worker {dict(by_worker)}, sender {dict(by_sender)}")
     looks = by_sender["LIST", "claims"]
     assert for_all - looks <= (AIM - 1) * SHARDS
+
+
+def test_a_second_task_on_a_warm_worker_loads_nothing_and_downloads_nothing(counted, s3_settings, tmp_path, texts):
+    desk, _, worked, worker = counted
+    registry = Registry(f"{desk.url}/registry", s3=s3_settings, cache_folder=tmp_path / "own-cache")
+    model = text_classifier(tmp_path / "model", seed=7)
+    desk.version = registry.log_folder(model, model_name="warm", version_name="v1", task="text-classification")
+    desk.put_texts(texts(30))
+
+    def blobs():
+        return worked.counts(lambda path: "blob" if "/blobs/" in path else None)
+
+    desk.run(output="first", identity="a task")
+    assert blobs()["GET", "blob"] > 0
+    assert worker.log_text().count("Loaded warm/v1") == 1
+    worked.clear()
+
+    desk.run(output="second", identity="another task")
+
+    assert blobs() == Counter()
+    assert worker.log_text().count("Loaded warm/v1") == 1
+    with contextlib.closing(Broker(desk.settings, desk.settings.pool(desk.pool_name))) as broker:
+        (status,) = broker.statuses(timeout_s=10, limit=1)
+    assert status["models"] == [desk.version.content_digest]
 
 
 def test_the_log_sees_what_a_store_does(seaweedfs, s3_url, s3_settings):

@@ -46,7 +46,7 @@ def test_a_small_run_is_done_long_before_a_large_one_that_was_there_first(slow_d
     assert large.is_alive()
     order = begun(worker.log_text())
     assert order.count(20) == 4
-    large.join(120)
+    large.join(600)
     assert large.error is None
     assert large.result.rows_ok == 1200
     # Between two shards of the small run there are only those that the large one had in the queue.

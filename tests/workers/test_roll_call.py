@@ -1,0 +1,23 @@
+"""Who is asked and who answers, on one broker with workers of two pools."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from airflow_provider_hfreg.workers.app import Broker
+from airflow_provider_hfreg.workers.roll_call import roll_call
+
+
+def test_one_answer_is_enough_to_begin_and_only_the_pools_own_workers_are_asked(own_worker, worker):
+    own_worker(1), own_worker(2)
+    (pool,) = own_worker.settings.pools.values()
+    with contextlib.closing(Broker(own_worker.settings, pool)) as broker:
+        began_s = time.monotonic()
+        (first,) = broker.statuses(timeout_s=60, limit=1)
+        assert time.monotonic() - began_s < 60  # all answers would be waited for so long
+        assert first["pool"] == pool.name
+        assert len(roll_call(broker, pool, is_any_enough=True)) == 1
+        assert len({status["worker"] for status in broker.statuses(timeout_s=5)}) == 2
+    with contextlib.closing(Broker(worker.settings, worker.settings.pool("cpu"))) as broker:
+        assert [status["pool"] for status in broker.statuses(timeout_s=5)] == ["cpu"]
