@@ -64,6 +64,14 @@ _CONFIG: dict[str, Any] = {
                 "example": "/var/cache/hfreg",
                 "default": "",
             },
+            "cache_size_gib": {
+                "description": "Most that the cache folder holds, in GiB; above it, files that were used least "
+                "recently go, never those that are read. Empty: half of the disk that it lies on. inf: no bound.",
+                "version_added": "0.1.0",
+                "type": "string",
+                "example": "200",
+                "default": "",
+            },
             "broker_url": {
                 "description": "Of the Celery broker between operators and the resident workers of executor pools. On "
                 "Redis a database of its own, not Airflow's.",

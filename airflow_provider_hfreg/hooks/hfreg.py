@@ -17,6 +17,7 @@ from airflow.sdk import BaseHook, conf
 
 from airflow_provider_hfreg.errors import HfregError, SettingsError
 from airflow_provider_hfreg.hooks.connections import HFREG_CONN_TYPE, get_connection, s3_settings_of, storage_url
+from airflow_provider_hfreg.versions.cache_settings import check_cache_size_gib
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -87,7 +88,7 @@ class HFRegistryHook(BaseHook):
         """Return the registry, as :attr:`registry` does."""
         from airflow_provider_hfreg.registry import Registry  # noqa: PLC0415 - a DAG's parse needs none
 
-        return Registry(self.url, s3=self.s3_settings, cache_folder=_cache_folder())
+        return Registry(self.url, s3=self.s3_settings, cache_folder=_cache_folder(), cache_size_gib=_cache_size_gib())
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the store for the names of the models, and tell what came back."""
@@ -105,6 +106,11 @@ class HFRegistryHook(BaseHook):
 
 def _cache_folder() -> str | None:
     return conf.get("hfreg", "cache_folder", fallback="") or None
+
+
+def _cache_size_gib() -> float | None:
+    given = conf.get("hfreg", "cache_size_gib", fallback="")
+    return check_cache_size_gib(given, "[hfreg] cache_size_gib of Airflow's configuration") if given else None
 
 
 def _some(names: list[str], most: int = 5) -> str:

@@ -123,6 +123,7 @@ def _settings(storages: Sequence[StorageAccess]) -> WorkersSettings:
         ],
         "storages": storages,
         "cache_folder": conf.get(_SECTION, "cache_folder", fallback=""),
+        "cache_size_gib": conf.get(_SECTION, "cache_size_gib", fallback=""),
     }
     try:
         given["lapse_s"] = conf.getfloat(_SECTION, "claim_lapse_s", fallback=WorkersSettings.lapse_s)

@@ -40,7 +40,8 @@ from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.registry.version_names import random_version_name
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.urls import open_store, parse_url
-from airflow_provider_hfreg.versions.cache import HostCache, default_cache_folder
+from airflow_provider_hfreg.versions.cache import HostCache
+from airflow_provider_hfreg.versions.cache_settings import default_cache_folder, default_cache_size_gib
 from airflow_provider_hfreg.versions.format import ensure_format
 from airflow_provider_hfreg.versions.intake import look_into, select, upload_missing
 from airflow_provider_hfreg.versions.layout import ModelReference, check_name, parse_reference
@@ -69,6 +70,8 @@ class Registry:
     :param url: ``s3://bucket/prefix`` or ``file:///folder``, or a store of your own; nothing is asked of it yet.
     :param s3: how to reach S3; None takes what boto3 finds.
     :param cache_folder: files of versions on this host; None for ``$HFREG_CACHE``, else ``~/.cache/hfreg``.
+    :param cache_size_gib: above it, files that were used least recently go; None for ``$HFREG_CACHE_SIZE_GIB``, else
+        half of the disk; ``inf`` for no bound.
     :param read_only: refuse to log here; edits are the bucket's policy to refuse.
     :raises StorageUrlError: no such URL.
     """
@@ -79,11 +82,15 @@ class Registry:
         *,
         s3: S3Settings | None = None,
         cache_folder: str | Path | None = None,
+        cache_size_gib: float | None = None,
         read_only: bool = False,
     ) -> None:
         self._store = url if isinstance(url, ObjectStore) else open_store(url, s3)
         self._s3 = s3
-        self._cache = HostCache(default_cache_folder() if cache_folder is None else Path(cache_folder))
+        self._cache = HostCache(
+            default_cache_folder() if cache_folder is None else Path(cache_folder),
+            size_gib=default_cache_size_gib() if cache_size_gib is None else cache_size_gib,
+        )
         self._catalogue = Catalogue(self._store)
         self._is_read_only = read_only
 

@@ -10,6 +10,8 @@ Invariants:
 - Whether the weights fit is asked before anything is downloaded. Where they do not, models that were used least
   recently are let go first; one that a thread still runs stays until that run ends.
 - One thread runs an engine at a time: the others wait, since two forwards at once only share the same cores.
+- The files of a loaded model stay in the host's cache until it is let go: it may read them again, and mapped ones would
+  keep their room on the disk anyway.
 - A forked child starts with none: torch's threads do not survive a fork.
 """
 
@@ -66,8 +68,9 @@ def _by_columns(version: ModelVersion, _: ModelFunction, device: str, trust_remo
     from airflow_provider_hfreg.inference.loading import load_pipeline  # noqa: PLC0415 - torch
 
     _make_room(version, device)
-    loaded = load_pipeline(version.local_folder(), version.spec, device=device, trust_remote_code=trust_remote_code)
-    return Resident(Engine(fitted(loaded)))
+    held = version.hold_folder()
+    loaded = load_pipeline(held.path, version.spec, device=device, trust_remote_code=trust_remote_code)
+    return Resident(held.while_lives(Engine(fitted(loaded))))
 
 
 def _by_calls(version: ModelVersion, function: ModelFunction, device: str, trust_remote_code: bool) -> Resident:  # noqa: FBT001
@@ -90,8 +93,8 @@ def load_pipeline_object(version: ModelVersion, *, device: str | None = None, tr
     chosen = choose_device(device)
     with _lock:
         _make_room(version, chosen)
-    folder = version.local_folder()
-    return load_object(folder, version.spec, device=chosen, trust_remote_code=trust_remote_code)
+    held = version.hold_folder()
+    return held.while_lives(load_object(held.path, version.spec, device=chosen, trust_remote_code=trust_remote_code))
 
 
 def resident_digests() -> list[str]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from airflow_provider_hfreg.pipelines.spec import PipelineSpec
     from airflow_provider_hfreg.signatures.signature import ModelSignature
     from airflow_provider_hfreg.storage.base import ObjectStore
-    from airflow_provider_hfreg.versions.cache import HostCache
+    from airflow_provider_hfreg.versions.cache import HeldFolder, HostCache
     from airflow_provider_hfreg.versions.manifest import Annotations, Manifest
 
 
@@ -208,12 +208,33 @@ class ModelVersion:
         """
         Return a folder on this host that ``from_pretrained`` reads; do not change it, others read it too.
 
+        It stays until this process ends. Who reads it for a while only uses :meth:`hold_folder`.
+
         :param verify: read every byte again and compare digests, instead of trusting what was verified at download.
         :raises DigestMismatchError: the store's copy is damaged.
         """
         return self._cache.folder_of(
             self._store, self.manifest, verify=verify, progress=lambda file: transfer_progress("downloaded", file)
         )
+
+    def hold_folder(self, *, verify: bool = False) -> HeldFolder:
+        """
+        Return that folder for as long as it is held: afterwards it may be evicted to make room for others.
+
+        .. code-block:: python
+
+            with version.hold_folder() as folder:
+                model = AutoModel.from_pretrained(folder)
+
+        :param verify: as for :meth:`local_folder`, and so the errors.
+        """
+        return self._cache.hold(
+            self._store, self.manifest, verify=verify, progress=lambda file: transfer_progress("downloaded", file)
+        )
+
+    def prefetch(self) -> None:
+        """Fetch the files that this host lacks, for a load that comes soon."""
+        self.hold_folder().release()
 
     def export(self, folder: str | Path) -> Path:
         """
@@ -225,11 +246,11 @@ class ModelVersion:
         target = Path(folder)
         if target.is_dir() and any(target.iterdir()):
             raise FileExistsError(f"{target} is not empty. Export into a new folder.")
-        source = self.local_folder()
-        for file in self.manifest.files:
-            copy = target / file.path
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / file.path, copy)
+        with self.hold_folder() as source:
+            for file in self.manifest.files:
+                copy = target / file.path
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / file.path, copy)
         (target / EXPORTED_MANIFEST).write_bytes(self.manifest.to_bytes())
         return target
 

@@ -48,6 +48,7 @@ def _run(options: argparse.Namespace) -> int:
             "pools": {name: pool.to_json() for name, pool in settings.pools.items()},
             "storages": [storage.url for storage in settings.storages],
             "cache_folder": None if settings.cache_folder is None else str(settings.cache_folder),
+            "cache_size_gib": settings.cache_size_gib,
         }
         print(json.dumps(shown, indent=2))
         return 0

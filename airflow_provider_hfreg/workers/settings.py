@@ -9,6 +9,7 @@ anything begins. No secret is in a ``repr`` or a message.
     broker_url = "redis://redis:6379/5"     # a database of its own
     message_keys = ["a long random text"]   # or $HFREG_MESSAGE_KEYS, separated by commas; the first signs, all verify
     cache_folder = "/var/cache/hfreg"
+    cache_size_gib = 200
 
     [pools.gpu-a10]
     device = "cuda"
@@ -32,6 +33,7 @@ from typing import Any
 from airflow_provider_hfreg.errors import MessageRefusedError, SettingsError, StorageUrlError
 from airflow_provider_hfreg.storage.settings import S3Settings
 from airflow_provider_hfreg.storage.urls import parse_url
+from airflow_provider_hfreg.versions.cache_settings import check_cache_size_gib
 from airflow_provider_hfreg.workers.pools import ExecutorPool
 
 _KEYS_VARIABLE = "HFREG_MESSAGE_KEYS"
@@ -88,6 +90,7 @@ class WorkersSettings:
     :param pools: by name.
     :param storages: what may be touched; the longest prefix that holds a place says how to reach it.
     :param cache_folder: of model files on the worker's machine; None: below the user's cache folder.
+    :param cache_size_gib: above it, model files that were used least recently go; None: half of the disk.
     :param lapse_s: a claim that stays unchanged for this long is its worker's no more; it writes it anew three times
         within this time. Longer where storage is slow, so that a pause is not taken for a death.
     """
@@ -97,6 +100,7 @@ class WorkersSettings:
     pools: Mapping[str, ExecutorPool]
     storages: tuple[StorageAccess, ...] = ()
     cache_folder: Path | None = None
+    cache_size_gib: float | None = None
     lapse_s: float = 30.0
 
     @property
@@ -176,6 +180,7 @@ def parse_settings(plain: Mapping[str, Any]) -> WorkersSettings:
     storages = plain.get("storages") or ()
     if not isinstance(storages, Sequence) or isinstance(storages, str):
         raise SettingsError("storages must be a list of tables, each with a url.")
+    cache_size_gib = plain.get("cache_size_gib")
     cache_folder, lapse_s = plain.get("cache_folder"), plain.get("lapse_s", WorkersSettings.lapse_s)
     if not isinstance(lapse_s, int | float) or not lapse_s >= 1:
         raise SettingsError(f"lapse_s is {lapse_s!r}; it must be a number of seconds from 1 on.")
@@ -187,6 +192,7 @@ def parse_settings(plain: Mapping[str, Any]) -> WorkersSettings:
             storage if isinstance(storage, StorageAccess) else StorageAccess.from_json(storage) for storage in storages
         ),
         cache_folder=Path(cache_folder) if cache_folder else None,
+        cache_size_gib=None if cache_size_gib in (None, "") else check_cache_size_gib(cache_size_gib, "cache_size_gib"),
         lapse_s=float(lapse_s),
     )
 

@@ -114,7 +114,12 @@ class Run:
         """
         pinned = self.document.version
         access = self._settings.access(pinned.registry_url)
-        registry = Registry(pinned.registry_url, s3=access.s3, cache_folder=self._settings.cache_folder)
+        registry = Registry(
+            pinned.registry_url,
+            s3=access.s3,
+            cache_folder=self._settings.cache_folder,
+            cache_size_gib=self._settings.cache_size_gib,
+        )
         version = registry.get_model(pinned.model_name).version(pinned.version_name)
         if version.content_digest != pinned.content_digest:
             raise DigestMismatchError(
@@ -229,7 +234,7 @@ class ShardWorker:
         windows = read_shard(run.document, message.shard, run.inputs, window_rows=_WINDOW_ROWS)
         with ReadAhead(windows) as ahead:
             with contextlib.suppress(HfregError):  # met again, and told, once the shard is claimed
-                run.version.local_folder()
+                run.version.prefetch()
             with self._device_held() as is_held:
                 if not is_held:
                     return False

@@ -136,9 +136,17 @@ def test_the_test_button_tells_wrong_keys_and_missing_buckets(connect, seaweedfs
     assert "no-such-bucket" in message
 
 
+def test_a_size_of_the_cache_that_is_none_is_told_with_its_setting(connect, monkeypatch, tmp_path):
+    connect("hfreg_default", host=(tmp_path / "registry").as_uri())
+    monkeypatch.setenv("AIRFLOW__HFREG__CACHE_SIZE_GIB", "much")
+    with pytest.raises(SettingsError, match=r"\[hfreg\] cache_size_gib .* is 'much'; write a number of GiB"):
+        _ = HFRegistryHook().registry
+
+
 def test_the_cache_folder_is_a_setting(connect, monkeypatch, tmp_path):
     connect("hfreg_default", host=(tmp_path / "registry").as_uri())
     monkeypatch.setenv("AIRFLOW__HFREG__CACHE_FOLDER", str(tmp_path / "cache"))
+    monkeypatch.setenv("AIRFLOW__HFREG__CACHE_SIZE_GIB", "0.5")
     folder = text_classifier(tmp_path / "model")
     version = HFRegistryHook().registry.log_folder(folder, task="text-classification", model_name="tiny")
     assert version.local_folder().is_relative_to(tmp_path / "cache")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
 
-from airflow_provider_hfreg.errors import DigestMismatchError
+from airflow_provider_hfreg.errors import StorageError
 from airflow_provider_hfreg.storage.s3.client import Connection
 from airflow_provider_hfreg.storage.s3.failures import code_of
 
@@ -70,11 +70,11 @@ def check_answer(answer: Mapping[str, Any], checksum: str | None, url: str) -> N
     """
     Compare what the server says that it received.
 
-    :raises DigestMismatchError: other bytes.
+    :raises StorageError: other bytes.
     """
     shown = answer.get("ChecksumSHA256")
     if checksum is not None and shown is not None and shown != checksum:
-        raise DigestMismatchError(
+        raise StorageError(
             f"{url} was written, and the server shows another checksum than was sent: expected {checksum}, got "
             f"{shown}. Write it again; if it repeats, the server is at fault."
         )
