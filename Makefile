@@ -22,7 +22,7 @@ test test-all test-families: export TOKENIZERS_PARALLELISM = false
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-older test-families test-all stack stack-down install lint constraints clean
+.PHONY: help demo test test-older test-families test-all stack stack-down soak install lint constraints clean
 
 help:  ## List these targets
 	@echo 'make <target>, one of:'
@@ -61,6 +61,9 @@ stack: $(INSTALLED)  ## Start the real thing on this machine, all in .stack/ (do
 
 stack-down:  ## End it
 	@if [ -f .stack/state.json ] && [ -x $(BIN)/python ]; then $(STACK) down .stack; else echo 'No stack is up.'; fi
+
+soak: $(INSTALLED)  ## Kill parts of the stack while it runs tables, round after round (ARGS="rounds=3 seed=17")
+	@$(BIN)/python tests/soak .stack $(ARGS)
 
 install: $(INSTALLED)  ## Only make the virtual environment, if it is not there
 
