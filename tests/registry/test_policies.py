@@ -1,5 +1,6 @@
 """The policies of ``docs/policies``, each given to a user of a real server: enough for its role, and not more."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from airflow_provider_hfreg.versions.garbage import collect
 from airflow_provider_hfreg.versions.layout import Layout
 
 POLICIES = Path(__file__).parents[2] / "docs" / "policies"
+NUMBERS = itertools.count(1)
 ROLES = ("reader", "logger", "collector", "batch_run")
 TASK = "text-classification"
 
@@ -32,8 +34,8 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def bucket(server, request):
-    name = f"models-{abs(hash(request.node.name)) % 10**9}"
+def bucket(server):
+    name = f"models-{next(NUMBERS)}"
     url = server.create_bucket(name)
     policy = {"Version": "2012-10-17", "Statement": [one for role in ROLES for one in statements(role, name)]}
     client = S3Store(url, server.settings())._bucket.client
