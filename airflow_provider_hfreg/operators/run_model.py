@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator, conf
 
-from airflow_provider_hfreg.errors import HfregError, RenderedValueError, RunCancelledError
+from airflow_provider_hfreg.errors import HfregError, RenderedValueError, RunCancelledError, SettingsError
 from airflow_provider_hfreg.hooks.connections import get_connection, s3_settings_of, storage_url
 from airflow_provider_hfreg.hooks.hfreg import HFREG_CONN_ID, HFRegistryHook
 from airflow_provider_hfreg.hooks.pools import executor_pool as configured_pool
@@ -35,6 +35,7 @@ from airflow_provider_hfreg.triggers.deferral import Deferral
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_hfreg.registry import ModelVersion
     from airflow_provider_hfreg.runs.begun import BegunRun
@@ -73,7 +74,9 @@ class RunHFModelOperator(BaseOperator):
         RunHFModelOperator(task_id="score", model="finbert@champion", input_url="s3://lake/texts/*.parquet",
                            output_url="s3://lake/scores/{{ ds }}", columns={"text": "body"})
 
-    Mapped over many inputs, ``map_index_template="{{ task.input_url }}"`` names each instance by its input.
+    Mapped over many inputs, each instance is a run of its own and needs an output of its own:
+    ``RunHFModelOperator.partial(task_id="score", model=…, output_url="s3://lake/scores/{{ ds }}/{{ ti.map_index }}",
+    map_index_template="{{ task.input_url }}").expand(input_url=[…])``. The template names each instance by its input.
 
     :param model: ``finbert/v1``, ``finbert@champion``, ``finbert`` for its default version, or what
         :class:`~airflow_provider_hfreg.operators.log_model.LogHFModelOperator` returned. (templated)
@@ -188,6 +191,26 @@ class RunHFModelOperator(BaseOperator):
         self.storage_conn_id = storage_conn_id
         # A plain flag: the operator is copied and pickled, and the signal handler runs in the thread that reads it.
         self._is_cancelled = False
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """
+        Return the task to be mapped, as every operator does; with ``run_in="task"`` routed to the pool's queue.
+
+        Airflow routes a mapped task by what stands here, before an instance of it is made.
+
+        :raises SettingsError: ``run_in="task"`` without the pool: instances of one task share their queue, so the pool
+            cannot be mapped over.
+        """
+        if kwargs.get("run_in") == "task":
+            if kwargs.get("executor_pool") is None:
+                raise SettingsError(
+                    "partial(run_in='task') needs its executor_pool beside it: all instances of a mapped task have one "
+                    "queue, so the pool cannot come from expand. Map over a pool's resident workers instead, or write "
+                    "one task for each pool."
+                )
+            kwargs = routed_to(kwargs["executor_pool"]) | kwargs
+        return super().partial(**kwargs)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the run, execute the shards that are missing or defer until they are executed, and return its report."""

@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_hfreg.hooks.hfreg import HFRegistryHook
+from airflow_provider_hfreg.operators.run_model import RunHFModelOperator
 from airflow_provider_hfreg.testing.models import text_classifier
+from airflow_provider_hfreg.testing.workers import WorkerProcess, redis_server, workers_settings
 
 TEXTS = ["a good film", "a dull plot", None, "Das Essen war köstlich", "neither good nor bad", "10/10"]
 
@@ -54,3 +56,44 @@ def context():
         return {"ti": ti, "dag_run": SimpleNamespace(run_after=datetime(2026, 7, 29, tzinfo=UTC))}
 
     return of
+
+
+@pytest.fixture
+def logged(registry, model_folder, other_model_folder):
+    """Two versions of a model, the first its champion."""
+    model = {"model_name": "tiny", "task": "text-classification"}
+    first = registry.log_folder(model_folder, version_name="v1", **model)
+    registry.log_folder(other_model_folder, version_name="v2", **model)
+    registry.get_model("tiny").set_alias("champion", "v1")
+    return first
+
+
+@pytest.fixture
+def run_task(logged, table, tmp_path):
+    def make(**kwargs):
+        fields = {"model": "tiny@champion", "input_url": str(table), "output_url": str(tmp_path / "out")}
+        fields["columns"] = {"text": "body"}
+        return RunHFModelOperator(task_id="task", **(fields | kwargs))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def resident(tmp_path_factory):
+    """A worker of a pool ``cpu`` that no test ends, and its settings as plain values."""
+    folder = tmp_path_factory.mktemp("resident")
+    storages = [{"url": tmp_path_factory.getbasetemp().as_uri()}]
+    with redis_server(folder / "redis") as redis:
+        plain = workers_settings(redis.url, storages, cache_folder=str(folder / "cache"))
+        with WorkerProcess(plain, folder / "worker") as worker:
+            yield worker, plain
+
+
+@pytest.fixture
+def pool(resident, monkeypatch):
+    """The pool ``cpu`` with its worker, and a pool ``nobody`` with none, as the configuration has them."""
+    worker, plain = resident
+    monkeypatch.setenv("AIRFLOW__HFREG__BROKER_URL", plain["broker_url"])
+    monkeypatch.setenv("AIRFLOW__HFREG__MESSAGE_KEYS", ",".join(plain["message_keys"]))
+    monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", json.dumps(plain["pools"] | {"nobody": {}}))
+    return worker

@@ -9,28 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_hfreg.errors import RunCancelledError
+from airflow_provider_hfreg.errors import RunCancelledError, SettingsError
 from airflow_provider_hfreg.operators.run_model import RunHFModelOperator
-
-
-@pytest.fixture
-def logged(registry, model_folder, other_model_folder):
-    """Two versions of a model, the first its champion."""
-    model = {"model_name": "tiny", "task": "text-classification"}
-    first = registry.log_folder(model_folder, version_name="v1", **model)
-    registry.log_folder(other_model_folder, version_name="v2", **model)
-    registry.get_model("tiny").set_alias("champion", "v1")
-    return first
-
-
-@pytest.fixture
-def run_task(logged, table, tmp_path):
-    def make(**kwargs):
-        fields = {"model": "tiny@champion", "input_url": str(table), "output_url": str(tmp_path / "out")}
-        fields["columns"] = {"text": "body"}
-        return RunHFModelOperator(task_id="task", **(fields | kwargs))
-
-    return make
 
 
 def output_of(report):
@@ -174,26 +154,11 @@ def test_all_but_what_airflow_owns_is_a_template_field():
     import inspect
 
     ours = set(inspect.signature(RunHFModelOperator.__init__).parameters) - {"self", "kwargs"}
-    ours.remove("run_in")  # decides the task's queue, when the DAG is parsed
+    ours -= {"run_in", "deferrable"}  # decide the task's queue when the DAG is parsed, and what Airflow does with it
     assert ours == set(RunHFModelOperator.template_fields)
 
 
 # --- on an executor pool
-
-
-@pytest.fixture
-def pool(monkeypatch, tmp_path):
-    """A pool ``cpu`` with one worker, as the configuration has it."""
-    from airflow_provider_hfreg.testing.workers import WorkerProcess, redis_server, workers_settings
-
-    with redis_server(tmp_path / "redis") as redis:
-        cache = str(tmp_path / "worker-cache")
-        plain = workers_settings(redis.url, [{"url": tmp_path.as_uri()}], cache_folder=cache)
-        monkeypatch.setenv("AIRFLOW__HFREG__BROKER_URL", redis.url)
-        monkeypatch.setenv("AIRFLOW__HFREG__MESSAGE_KEYS", ",".join(plain["message_keys"]))
-        monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", json.dumps(plain["pools"]))
-        with WorkerProcess(plain, tmp_path / "worker") as worker:
-            yield worker
 
 
 def test_a_task_on_a_pool_gives_the_same_report_and_rows(run_task, context, pool, tmp_path):
@@ -211,6 +176,23 @@ def test_a_task_routed_to_a_pool_runs_in_its_own_process(run_task, context, monk
     task = run_task(executor_pool="gpu-a10", run_in="task")
     assert (task.queue, task.pool) == ("hfreg.gpu-a10", "hfreg_gpu-a10")
     assert task.execute(context())["rows_ok"] == 5
+
+
+def test_a_mapped_task_is_routed_to_a_pool_before_it_is_mapped(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", '{"gpu-a10": {"device": "cuda"}}')
+    fields = {"task_id": "task", "model": "tiny", "output_url": "/out/{{ ti.map_index }}", "run_in": "task"}
+    mapped = RunHFModelOperator.partial(executor_pool="gpu-a10", **fields).expand(input_url=["/a", "/b"])
+    assert (mapped.queue, mapped.pool) == ("hfreg.gpu-a10", "hfreg_gpu-a10")
+    one = mapped.unmap({"input_url": "/b"})
+    assert (one.queue, one.pool, one.input_url) == ("hfreg.gpu-a10", "hfreg_gpu-a10", "/b")
+    given = RunHFModelOperator.partial(executor_pool="gpu-a10", pool="mine", **fields).expand(input_url=["/a"])
+    assert (given.queue, given.pool) == ("hfreg.gpu-a10", "mine")
+
+
+def test_a_mapped_task_cannot_be_routed_to_a_pool_of_each_instance():
+    fields = {"task_id": "task", "model": "tiny", "input_url": "/a", "output_url": "/out", "run_in": "task"}
+    with pytest.raises(SettingsError, match=r"partial\(run_in='task'\) needs its executor_pool beside it"):
+        RunHFModelOperator.partial(**fields)
 
 
 @pytest.mark.parametrize(
