@@ -264,3 +264,23 @@ def test_for_any_history_no_shard_is_forgotten_and_no_more_are_in_flight_than_ma
         assert max(deliveries.values()) == MAX_DELIVERIES
         return
     assert all(deliveries[shard] >= 3 for shard in waiting)
+
+
+def test_whoever_follows_the_same_try_next_takes_its_claims_for_its_own():
+    """Another triggerer: what failed for good stays failed, and deliveries go on being counted."""
+    failed = claim(ClaimState.FAILED, delivery=2, error=ClaimError("ModelTooLargeError", "No."))
+    running = claim(delivery=MAX_DELIVERIES)
+    for seen, raised in ((failed, ModelTooLargeError), (running, ShardAbandonedError)):
+        same, other = (Follower([0], lapse_s=LAPSE_S, resend_s=RESEND_S, sender=name) for name in ("s", "another"))
+        for following in (same, other):
+            following.saw(0, seen, "etag", 0)
+            following.looked()
+        with pytest.raises(raised):
+            same.due(LAPSE_S + 1, 1)
+        assert [(send.delivery, send.takes_over) for send in other.due(LAPSE_S + 1, 1)] == [(1, "etag")]
+
+
+def test_a_shard_that_was_done_under_the_same_sender_is_done_at_the_first_look():
+    same, other = (Follower([0], lapse_s=LAPSE_S, resend_s=RESEND_S, sender=name) for name in ("s", "another"))
+    assert same.saw(0, claim(ClaimState.DONE), "etag", 0)
+    assert not other.saw(0, claim(ClaimState.DONE), "etag", 0)
