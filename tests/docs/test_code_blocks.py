@@ -1,7 +1,8 @@
 """
 What the README shows is run here: its Python in order, in a folder as ``make demo`` leaves it; its shell line by line.
 So is the Python of the page on adding a task, where a block that begins with a file's path is a quote from that file,
-that of the page of the tasks, beside the models that it names, and that of the page of the stack.
+that of the page of the tasks, beside the models that it names, that of the page of the stack, and that of the page of
+the workers, as a DAG.
 
 A ``text`` block under a ``python`` block is what that prints, to the letter but for the last digits of numbers. A
 ``console`` block is a real run's, of which only the shape can be checked.
@@ -9,6 +10,7 @@ A ``text`` block under a ``python`` block is what that prints, to the letter but
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import io
 import itertools
@@ -16,6 +18,7 @@ import json
 import re
 import shlex
 import tempfile
+import textwrap
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ README = ROOT / "README.md"
 TASKS = ROOT / "docs" / "tasks.md"
 ADD_A_TASK = ROOT / "docs" / "add_a_task.md"
 STACK = ROOT / "docs" / "stack.md"
+WORKERS = ROOT / "docs" / "workers.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -46,6 +50,12 @@ class Block:
 def blocks(page):
     text = page.read_text()
     return [Block(found[1], found[2], text.count("\n", 0, found.start()) + 2) for found in _BLOCK.finditer(text)]
+
+
+def indented_blocks(page, language):
+    """Return the code of a page's blocks of a language, those that stand in lists too."""
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(code) for code in found]
 
 
 def shell_lines():
@@ -115,6 +125,27 @@ def test_the_python_of_the_page_on_adding_a_task_runs_or_stands_in_the_file_that
             assert block.code[quoted.end() :] in (ROOT / quoted[1]).read_text(), f"{ADD_A_TASK}:{block.line}"
     assert len(own) < len(blocks(ADD_A_TASK))
     run_python(ADD_A_TASK, own)
+
+
+def test_the_tasks_of_the_page_of_the_workers_make_a_dag_in_a_deployment_as_it_describes(monkeypatch):
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from airflow_provider_hfreg.hooks.pools import sender_settings
+    from airflow_provider_hfreg.operators.run_model import RunHFModelOperator
+
+    (ini,) = indented_blocks(WORKERS, "ini")
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read_string(ini)
+    for name, value in settings["hfreg"].items():
+        monkeypatch.setenv(f"AIRFLOW__HFREG__{name.upper()}", value)
+    assert set(sender_settings().pools) == {"cpu", "gpu-a10"}
+    with DAG("page", schedule=None) as dag:
+        for code in indented_blocks(WORKERS, "python"):
+            exec(code, {"RunHFModelOperator": RunHFModelOperator})
+    read = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    assert {"score", "score_deferred", "score_partitions", "score_models"} == set(read.task_ids)
+    assert {task.pool for task in read.tasks} == {sender_settings().pool("gpu-a10").airflow_pool}
 
 
 def run_python(page, given):
