@@ -84,7 +84,9 @@ def is_running(bucket, folder):
 
 def ids_in(bucket, folder):
     parts = [info.key for info in bucket.list_infos(f"{folder}/out/part-")]
-    return sorted(pa.concat_tables(pq.read_table(bucket.open_reader(part)) for part in parts)["id"].to_pylist())
+    return sorted(
+        pa.concat_tables(pq.read_table(pa.BufferReader(bucket.get(part))) for part in parts)["id"].to_pylist()
+    )
 
 
 def test_a_deferred_run_is_completed_and_its_workers_lines_are_in_the_tasks_log(airflow, bucket):

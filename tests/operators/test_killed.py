@@ -89,5 +89,5 @@ def test_a_task_that_gets_a_sigterm_stops_its_shards_before_it_would_be_killed(s
 
     second = supervised(dag_file)
     assert second.communicate(timeout=600)[0].split()[-1] == "success"
-    parts = [pq.read_table(output.open_reader(info.key)) for info in output.list_infos("part-")]
+    parts = [pq.read_table(pa.BufferReader(output.get(info.key))) for info in output.list_infos("part-")]
     assert sorted(pa.concat_tables(parts)["id"].to_pylist()) == list(range(ROWS))
