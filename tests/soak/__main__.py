@@ -234,6 +234,7 @@ def _line(plan: Plan, spec: Round, result: Result) -> dict[str, object]:
         "rows": spec.rows,
         "quarantined": report.get("rows_quarantined", 0),
         "killed": result.killed,
+        "late": len(spec.kills) - len(result.killed),  # the run ended before their moments
         "tries": result.tries,
         "resumed": report.get("shards_resumed", 0),
         "elapsed_s": round(result.elapsed_s, 1),

@@ -51,8 +51,8 @@ def draw_kills(seed: str, number: int, count: int) -> tuple[Kill, ...]:
     kills = [
         Kill(
             kind,
-            at=round(draw.uniform(0, 0.9), 2),
-            after_s=round(draw.uniform(0, 2), 1),
+            at=round(draw.uniform(0, 0.8), 2),
+            after_s=round(draw.uniform(0, 1), 1),
             away_s=round(draw.uniform(0, _LONGEST_AWAY_S[kind]), 1),
             which=draw.choice((1, 2)),
         )

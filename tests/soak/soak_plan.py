@@ -116,13 +116,14 @@ def table(lines: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> str:
     Return what a soak came to.
 
     >>> line = {"number": 1, "wrong": [], "rows": 10, "quarantined": 1, "killed": ["task"], "tries": 2, "resumed": 3}
-    >>> print(table([line | {"elapsed_s": 60.0}], ["task", "redis"]))
+    >>> print(table([line | {"late": 1, "elapsed_s": 60.0}], ["task", "redis"]))
     rounds            1
       of them wrong   0
     rows              10
       quarantined     1
     kills of task     1
     kills of redis    0
+      came too late   1
     tries of tasks    2
     shards resumed    3
     minutes           1.0
@@ -134,6 +135,7 @@ def table(lines: Sequence[Mapping[str, Any]], kinds: Sequence[str]) -> str:
         "rows": f"{sum(line['rows'] for line in lines):,}",
         "  quarantined": f"{sum(line['quarantined'] for line in lines):,}",
         **{f"kills of {kind}": killed[kind] for kind in kinds},
+        "  came too late": sum(line["late"] for line in lines),
         "tries of tasks": sum(line["tries"] for line in lines),
         "shards resumed": sum(line["resumed"] for line in lines),
         "minutes": f"{sum(line['elapsed_s'] for line in lines) / 60:.1f}",
