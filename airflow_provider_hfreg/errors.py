@@ -60,6 +60,8 @@ Every error of this package: one tree, one root.
         ├── InvalidRunOptionError          (ValueError) an option of a batch run that cannot be
         ├── InputNotFoundError
         ├── InputFormatError
+        ├── QueryFailedError               a database refuses the query, or gives what no table holds
+        ├── DatabaseUnavailableError       retryable
         ├── InputChangedError              an unfinished run meets other inputs
         ├── OutputExistsError              the folder holds something else
         ├── TooManyRowErrorsError
@@ -349,6 +351,16 @@ class InputNotFoundError(RunError):
 
 class InputFormatError(RunError):
     """An input file is not what its format says, or two files disagree on a column."""
+
+
+class QueryFailedError(RunError):
+    """A database refuses the query of an input, or gives a value that no column of a table holds."""
+
+
+class DatabaseUnavailableError(RunError):
+    """The database of an input's query did not answer, refused the login, or went away."""
+
+    retryable = True
 
 
 class InputChangedError(RunError):

@@ -8,6 +8,7 @@ pytest-xdist), by the first test that asks for it.
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import uuid
 
@@ -54,6 +55,28 @@ def seaweedfs(tmp_path_factory):
 
     with servers.seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """A running PostgreSQL: has ``port``, ``user``, ``password``, ``url(database)``, ``kill()``, ``restart()``."""
+    from airflow_provider_hfreg.testing.postgres import postgres_server
+
+    with postgres_server(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture
+def warehouse(postgres, monkeypatch):
+    """Airflow's connection ``warehouse`` to that PostgreSQL; called with fields that are to differ."""
+
+    def define(**changes):
+        fields = {"conn_type": "postgres", "host": "127.0.0.1", "port": postgres.port, "schema": "postgres"}
+        fields |= {"login": postgres.user, "password": postgres.password}
+        monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", json.dumps(fields | changes))
+
+    define()
+    return define
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from airflow_provider_hfreg.errors import RenderedValueError
 from airflow_provider_hfreg.signatures.features import DataType, ParamSpec
 
 _ABSENT = ("", "none", "null")
+_LONGEST_SHOWN = 300
 _FLAGS = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False, "1": True, "0": False}
 
 
@@ -29,7 +30,9 @@ def _is_absent(value: object) -> bool:
 
 
 def _wrong(field: str, value: object, expected: str) -> RenderedValueError:
-    return RenderedValueError(f"{field} must be {expected}; after rendering it is {value!r}.")
+    found = repr(value)
+    shown = found if len(found) <= _LONGEST_SHOWN else f"{found[:_LONGEST_SHOWN]}…"
+    return RenderedValueError(f"{field} must be {expected}; after rendering it is {shown}.")
 
 
 def read_text(field: str, value: object) -> str | None:
@@ -152,6 +155,48 @@ def read_names(field: str, value: object) -> list[str] | None:
     if not isinstance(names, Sequence) or isinstance(names, str) or not all(isinstance(name, str) for name in names):
         raise _wrong(field, value, "a list of names, its JSON text, or names between commas")
     return list(names)
+
+
+def read_rows(field: str, value: object) -> list[Any] | None:
+    """
+    Read rows, or their JSON or Python text. An empty list is not absent.
+
+    >>> read_rows("rows", "[{'text': 'good'}]"), read_rows("rows", []), read_rows("rows", "None")
+    ([{'text': 'good'}], [], None)
+    """
+    if _is_absent(value):
+        return None
+    rows = _parsed(value) if isinstance(value, str) else value
+    if not isinstance(rows, Sequence) or isinstance(rows, str | bytes):
+        raise _wrong(field, value, "a list of rows, each a mapping of column names to values")
+    return list(rows)
+
+
+def read_sql_params(field: str, value: object) -> dict[str, Any] | list[Any] | None:
+    """
+    Read a query's parameters: a mapping or a list, as the driver takes them, or its JSON or Python text.
+
+    >>> read_sql_params("sql_params", "{'day': '2026-01-01'}"), read_sql_params("sql_params", (1, 2))
+    ({'day': '2026-01-01'}, [1, 2])
+    """
+    if _is_absent(value):
+        return None
+    params = _parsed(value) if isinstance(value, str) else value
+    if isinstance(params, Mapping):
+        return dict(params)
+    if not isinstance(params, Sequence) or isinstance(params, str | bytes):
+        raise _wrong(field, value, "a mapping of names or a list")
+    return list(params)
+
+
+def read_choice(field: str, value: object) -> bool | None:
+    """
+    Read a yes or no for which absent is a third answer.
+
+    >>> read_choice("hive_partitioning", "False"), read_choice("hive_partitioning", "")
+    (False, None)
+    """
+    return None if _is_absent(value) else read_flag(field, value)
 
 
 def read_reference(field: str, value: object) -> str | dict[str, Any]:

@@ -17,7 +17,9 @@ from airflow_provider_hfreg.hooks.pools import on_pool
 from airflow_provider_hfreg.operators.deferred import check_event, finish_deferred
 from airflow_provider_hfreg.operators.failures import end_task
 from airflow_provider_hfreg.operators.identity import task_identity
+from airflow_provider_hfreg.operators.inputs import check_inputs, row_source
 from airflow_provider_hfreg.operators.rendered import (
+    read_choice,
     read_flag,
     read_mapping,
     read_names,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_hfreg.registry import ModelVersion
     from airflow_provider_hfreg.runs.begun import BegunRun
     from airflow_provider_hfreg.runs.execution import Execution
+    from airflow_provider_hfreg.runs.row_sources import RowSource
     from airflow_provider_hfreg.storage.settings import S3Settings
 
 log = logging.getLogger(__name__)
@@ -59,11 +62,16 @@ def routed_to(executor_pool: str) -> dict[str, str]:
 
 class RunHFModelOperator(BaseOperator):
     """
-    Run a model version over Parquet, CSV or JSON lines, and write Parquet: here, or spread over an executor pool.
+    Run a model version over files, rows or a query, and write Parquet: here, or spread over an executor pool.
+
+    The input is one of three: Parquet, CSV or JSON lines (``input_url``), the rows themselves (``rows``), or a query
+    through any SQL connection of Airflow's (``sql`` and ``sql_conn_id``), whose rows are first staged in the output's
+    hidden ``_hfreg`` folder.
 
     The input is cut into shards; a shard is committed whole or not at all. What a retry does: it finds the run of this
     task instance (dag, task, dag run, map index; never the try) and goes on with the shards that are missing. A
-    finished run with the same version, inputs and parameters is returned as it is. A row that cannot be run is
+    finished run with the same version, inputs and parameters is returned as it is. A query's rows are those that its
+    first try staged; with ``rerun`` the database is asked again once the run is finished. A row that cannot be run is
     quarantined with its reason, and the others have their results.
 
     Returns, by XCom, the run's report as a small dict: version, digest, counts of rows and shards, and where the
@@ -81,8 +89,15 @@ class RunHFModelOperator(BaseOperator):
     :param model: ``finbert/v1``, ``finbert@champion``, ``finbert`` for its default version, or what
         :class:`~airflow_provider_hfreg.operators.log_model.LogHFModelOperator` returned. (templated)
     :param input_url: a file, a folder or a glob: URL (``s3://…``, ``file:///…``) or absolute path. (templated)
+    :param rows: instead: some thousands of rows, each a mapping of column names to values; such as what another task
+        returned. (templated)
+    :param sql: instead: one query that gives rows, or the name of a ``.sql`` file that holds it. (templated)
+    :param sql_conn_id: the query's connection: PostgreSQL, MySQL, SQLite, Snowflake, … (templated)
+    :param sql_params: the query's parameters, a list or a mapping as the database's driver takes them. (templated)
     :param output_url: a folder: URL or absolute path. (templated)
     :param input_format: ``parquet``, ``csv`` or ``jsonl``; default: by the files' endings. (templated)
+    :param hive_partitioning: whether folders named ``key=value`` are columns. Default: those below ``input_url`` are;
+        True: also those that it names itself; False: none is. (templated)
     :param columns: signature column → the table's column, where the names differ. (templated)
     :param passthrough: input columns to write beside the results; default: all, ``[]``: none. (templated)
     :param output_prefix: put before the names of the model's output columns. (templated)
@@ -114,7 +129,12 @@ class RunHFModelOperator(BaseOperator):
         "model",
         "input_url",
         "output_url",
+        "rows",
+        "sql",
+        "sql_conn_id",
+        "sql_params",
         "input_format",
+        "hive_partitioning",
         "columns",
         "passthrough",
         "output_prefix",
@@ -132,18 +152,25 @@ class RunHFModelOperator(BaseOperator):
         "hfreg_conn_id",
         "storage_conn_id",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("model", "columns", "passthrough", "model_params"), "json"
-    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        "sql": "sql",
+        **dict.fromkeys(("model", "rows", "sql_params", "columns", "passthrough", "model_params"), "json"),
+    }
     ui_color = "#ffd98a"
 
     def __init__(
         self,
         *,
         model: str | Mapping[str, Any],
-        input_url: str,
+        input_url: str | None = None,
         output_url: str,
+        rows: Sequence[Mapping[str, Any]] | str | None = None,
+        sql: str | None = None,
+        sql_conn_id: str | None = None,
+        sql_params: Mapping[str, Any] | Sequence[Any] | str | None = None,
         input_format: str | None = None,
+        hive_partitioning: bool | str | None = None,
         columns: Mapping[str, str] | str | None = None,
         passthrough: Sequence[str] | str | None = None,
         output_prefix: str | None = None,
@@ -167,10 +194,18 @@ class RunHFModelOperator(BaseOperator):
         if run_in == "task" and executor_pool is not None:
             kwargs = routed_to(executor_pool) | kwargs
         super().__init__(**kwargs)
+        check_inputs(
+            self.task_id, input_url=input_url, rows=rows, sql=sql, sql_conn_id=sql_conn_id, sql_params=sql_params
+        )
         self.model = model
         self.input_url = input_url
         self.output_url = output_url
+        self.rows = rows
+        self.sql = sql
+        self.sql_conn_id = sql_conn_id
+        self.sql_params = sql_params
         self.input_format = input_format
+        self.hive_partitioning = hive_partitioning
         self.columns = columns
         self.passthrough = passthrough
         self.output_prefix = output_prefix
@@ -257,6 +292,7 @@ class RunHFModelOperator(BaseOperator):
             registry_url=hook.url,
             s3=self._storage(hook),
             rerun=read_flag("rerun", self.rerun),
+            source=self._source(),
             log=log,
         )
         if not self._defers:
@@ -307,9 +343,10 @@ class RunHFModelOperator(BaseOperator):
         function_name = read_text("function_name", self.function_name) or "__call__"
         params = read_params(read_mapping("model_params", self.model_params), version.signature(function_name).params)
         given: dict[str, Any] = {
-            "input": storage_url(require_text("input_url", self.input_url)),
+            "input": storage_url(read_text("input_url", self.input_url) or ""),
             "output": storage_url(require_text("output_url", self.output_url)),
             "input_format": read_text("input_format", self.input_format),
+            "hive_partitioning": read_choice("hive_partitioning", self.hive_partitioning),
             "columns": read_mapping("columns", self.columns),
             "passthrough": read_names("passthrough", self.passthrough),
             "output_prefix": read_text("output_prefix", self.output_prefix),
@@ -324,6 +361,16 @@ class RunHFModelOperator(BaseOperator):
             "seed": read_whole("seed", self.seed),
         }
         return BatchRequest(**{name: value for name, value in given.items() if value is not None})
+
+    def _source(self) -> RowSource | None:
+        return row_source(
+            input_url=self.input_url,
+            rows=self.rows,
+            sql=self.sql,
+            sql_conn_id=self.sql_conn_id,
+            sql_params=self.sql_params,
+            cancelled=lambda: self._is_cancelled,
+        )
 
     def _execution(self) -> Execution:
         name = read_text("executor_pool", self.executor_pool)

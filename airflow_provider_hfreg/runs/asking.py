@@ -1,4 +1,8 @@
-"""A request made concrete, and why it is refused: the last step before anything is written, and all of it reading."""
+"""
+A request made concrete, and why it is refused: the last step before a run exists.
+
+All of it is reading, but for rows that no file holds: those are staged here, when nothing else can be refused.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,15 @@ from airflow_provider_hfreg.errors import (
 )
 from airflow_provider_hfreg.pipelines.catalog import find_column_task
 from airflow_provider_hfreg.runs import layout, outputs
-from airflow_provider_hfreg.runs.decide import Action, Decision
+from airflow_provider_hfreg.runs.decide import Action, Decision, decide
 from airflow_provider_hfreg.runs.inputs import InputFile, is_hidden, is_listed, list_input
 from airflow_provider_hfreg.runs.progress import Log
-from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, check_request
+from airflow_provider_hfreg.runs.row_sources import RowSource
+from airflow_provider_hfreg.runs.spec import BatchRequest, Fingerprint, check_request, identity_prefix
+from airflow_provider_hfreg.runs.staging import Staged, find_staged, stage
 from airflow_provider_hfreg.signatures.params import check_params
 from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.probe import probe_conditional_writes
 from airflow_provider_hfreg.storage.urls import open_store, split_glob
 
 if TYPE_CHECKING:
@@ -29,7 +36,11 @@ _ANY_RUN = "0123456789-0123456789"  # a part's name matches what it matches, wha
 
 @dataclass(frozen=True)
 class Ask:
-    """A request made concrete: checked, its stores opened, its files listed."""
+    """
+    A request made concrete: checked, its stores opened, its files listed or staged.
+
+    :param fingerprint: what the results depend on.
+    """
 
     request: BatchRequest
     version: ModelVersion
@@ -38,13 +49,9 @@ class Ask:
     inputs: ObjectStore
     output: ObjectStore
     files: tuple[InputFile, ...]
+    fingerprint: Fingerprint
     rerun: bool
     log: Log
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """What the results depend on."""
-        return Fingerprint.of(self.version.content_digest, self.request, self.files)
 
 
 def prepare(
@@ -56,30 +63,89 @@ def prepare(
     s3: S3Settings | None,
     rerun: bool,
     log: Log,
+    source: RowSource | None = None,
 ) -> Ask:
     """
-    Check a request, open its stores and list its files.
+    Check a request, open its stores, and list its files or stage its rows.
 
+    :param source: of the rows, in place of files; the request's ``input`` is empty then.
     :raises HfregError: see :func:`~airflow_provider_hfreg.runs.batch.run_batch`.
     """
-    check_request(request)
+    request = check_request(request if source is None else _for_source(request, source))
     _check_budget(request, version)
     signature = version.signature(request.function_name)
     params = check_params(request.params, signature.params, f"{version.model_name}/{version.version_name}")
-    root, key = split_glob(request.input)
-    inputs, output = open_store(root, s3), open_store(request.output, s3)
-    _check_apart(inputs, key, output)
-    return Ask(
-        request=replace(request, params=params),
+    request = replace(request, params=params)
+    output = open_store(request.output, s3)
+    inputs, files = (output, ()) if source is not None else _listed(request, output, s3)
+    ask = Ask(
+        request=request,
         version=version,
         identity=identity,
         registry_url=registry_url,
         inputs=inputs,
         output=output,
-        files=tuple(list_input(inputs, key)),
+        files=files,
+        fingerprint=Fingerprint.of(version.content_digest, request, files),
         rerun=rerun,
         log=log,
     )
+    return ask if source is None else _with_rows(ask, source)
+
+
+def _listed(
+    request: BatchRequest, output: ObjectStore, s3: S3Settings | None
+) -> tuple[ObjectStore, tuple[InputFile, ...]]:
+    root, key = split_glob(request.input)
+    inputs = open_store(root, s3)
+    _check_apart(inputs, key, output)
+    return inputs, tuple(list_input(inputs, key))
+
+
+def _for_source(request: BatchRequest, source: RowSource) -> BatchRequest:
+    """Return the request with what stands for its input: not where the rows lie, but what was asked for."""
+    options = (("input", ""), ("input_format", None), ("hive_partitioning", None))
+    given = [name for name, absent in options if getattr(request, name) != absent]
+    if given:
+        raise InvalidRunOptionError(
+            f"{given[0]} is given, and the input is {source.what}, which no file holds. Leave one of them out."
+        )
+    return replace(request, input=f"staged:{source.question}", hive_partitioning=False)
+
+
+def _with_rows(ask: Ask, source: RowSource) -> Ask:
+    """
+    Return the ask with the rows that were staged for it, staging them where there are none.
+
+    The output folder is looked at first: what is refused whatever the rows are is refused before they are read.
+    """
+    found = find_staged(ask.output, identity_prefix(ask.identity), source.question)
+    told = _with_staged(ask, found.staged) if found.staged else ask
+    decision = decided(told)
+    refuse(decision, told)
+    is_lost = decision.action is Action.RESUME and not found.is_whole and ask.rerun
+    if is_lost:  # nobody can go on without the rows
+        outputs.abandon(ask.output, [decision.batch_run_id], successor=None)
+    elif found.staged is not None and (found.is_whole or decision.action is not Action.BEGIN):
+        ask.log.info("staged before: %d rows of %s, read at %s", found.staged.rows, source.what, found.staged.staged_at)
+        return told
+    probe_conditional_writes(ask.output, layout.RUNS_FOLDER)
+    return _with_staged(ask, stage(source, ask.output, found.next_folder, log=ask.log))
+
+
+def _with_staged(ask: Ask, staged: Staged) -> Ask:
+    return replace(
+        ask,
+        request=replace(ask.request, input=ask.output.location(staged.folder)),
+        files=staged.files,
+        fingerprint=Fingerprint.of(ask.version.content_digest, ask.request, staged.content),
+    )
+
+
+def decided(ask: Ask) -> Decision:
+    """Look at the output folder and decide what is to be done."""
+    state = outputs.look(ask.output, own_prefix=identity_prefix(ask.identity))
+    return decide(ask.identity, ask.fingerprint, state, if_output_exists=ask.request.if_output_exists, rerun=ask.rerun)
 
 
 def _check_budget(request: BatchRequest, version: ModelVersion) -> None:

@@ -24,17 +24,18 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_hfreg.errors import InputChangedError
 from airflow_provider_hfreg.runs import layout, outputs
-from airflow_provider_hfreg.runs.asking import Ask, prepare, refuse
+from airflow_provider_hfreg.runs.asking import Ask, decided, prepare, refuse
 from airflow_provider_hfreg.runs.begun import BegunRun, total
 from airflow_provider_hfreg.runs.commit import Marker, committed_shards
-from airflow_provider_hfreg.runs.decide import Action, Decision, decide
+from airflow_provider_hfreg.runs.decide import Action, Decision
 from airflow_provider_hfreg.runs.execution import Execution, InProcess
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.planning import plan_run
 from airflow_provider_hfreg.runs.progress import Log
 from airflow_provider_hfreg.runs.report import ALREADY_COMPLETED, COMPLETED, RowCounts, RunReport, check_conserved
 from airflow_provider_hfreg.runs.row_errors import check_outcome
-from airflow_provider_hfreg.runs.spec import BatchRequest, identity_prefix
+from airflow_provider_hfreg.runs.row_sources import RowSource
+from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.runs.tally import Tally
 from airflow_provider_hfreg.storage.probe import probe_conditional_writes
 
@@ -68,6 +69,7 @@ def run_batch(
     registry_url: str,
     s3: S3Settings | None = None,
     rerun: bool = False,
+    source: RowSource | None = None,
     execution: Execution | None = None,
     log: Log | None = None,
     progress_interval_s: float = 10.0,
@@ -83,6 +85,8 @@ def run_batch(
     :param s3: how to reach input and output on ``s3://``.
     :param rerun: do a finished run over, or abandon an unfinished one that differs. An unfinished run that does not
         differ is resumed nevertheless. With or without it, a new run replaces what this identity wrote before.
+    :param source: rows that no file holds, such as :class:`~airflow_provider_hfreg.runs.row_sources.GivenRows`; the
+        request's ``input`` is ``""`` then. They are staged in the output folder, and a retry finds them there.
     :param execution: where the shards are executed; default: in this process.
     :param log: gets the progress, about every ``progress_interval_s``.
     :raises InvalidRunOptionError: an option that cannot be.
@@ -105,6 +109,7 @@ def run_batch(
         s3=s3,
         rerun=rerun,
         log=log or logging.getLogger(__name__),
+        source=source,
     )
     return run_prepared(ask, execution=execution, progress_interval_s=progress_interval_s)
 
@@ -131,11 +136,11 @@ def begin_run(ask: Ask, execution: Execution) -> BegunRun | RunReport:
 
     :param execution: is asked whether it can execute what is missing, before anything is written.
     """
-    decision = _decided(ask)
+    decision = decided(ask)
     if decision.action is Action.RESUME and ask.rerun and not outputs.is_readable(ask.output, decision.batch_run_id):
         # Nobody can go on with it: without this, rerun would resume it for ever.
         outputs.abandon(ask.output, [decision.batch_run_id], successor=None)
-        decision = _decided(ask)
+        decision = decided(ask)
     refuse(decision, ask)
     if decision.action is Action.RETURN:
         return _finished_before(decision, ask)
@@ -143,11 +148,6 @@ def begin_run(ask: Ask, execution: Execution) -> BegunRun | RunReport:
     # Repeated when resumed: the run that began may have died before it could mark them.
     outputs.abandon(ask.output, begun.document.replaces, successor=begun.document.batch_run_id)
     return begun
-
-
-def _decided(ask: Ask) -> Decision:
-    state = outputs.look(ask.output, own_prefix=identity_prefix(ask.identity))
-    return decide(ask.identity, ask.fingerprint, state, if_output_exists=ask.request.if_output_exists, rerun=ask.rerun)
 
 
 def _finished_before(decision: Decision, ask: Ask) -> RunReport:

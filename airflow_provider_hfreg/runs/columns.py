@@ -77,6 +77,8 @@ def plan_columns(
     types = {name: _joined_type(name, scans, reader) for name in own}
     if not isinstance(reader, ParquetReader):
         types |= {name: features[name] for name in own if name in features}  # no types of its own: the signature's hold
+    # A column without any value is of every type: no value in it is a wrong one.
+    types |= {name: features[name] for name in own if name in features and pa.types.is_null(types[name])}
     types |= {name: _partition_type(name, partitions, features) for name in wanted if name in partitions.types}
     read = pa.schema([(name, settled(types[name])) for name in wanted])
     _check_types(read, signature, binding, optional)

@@ -11,6 +11,8 @@ Where the objects of a run lie below its output folder. No other file spells a k
     _hfreg/<batch_run_id>/claims/stopped-<sender>              what this sender sent is to stop
     _hfreg/<batch_run_id>/abandoned.json                       another run took this one's place
     _hfreg/<batch_run_id>/report.json                          the run is finished
+    _hfreg/staged/<who>-<question>-<n>/00007-<attempt>.parquet rows of a query or of the call, until the run is finished
+    _hfreg/staged/<who>-<question>-<n>/staged.json             they are complete; written when all of them are there
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import re
 
 SUCCESS = "_SUCCESS"
 RUNS_FOLDER = "_hfreg/"
+STAGED_FOLDER = f"{RUNS_FOLDER}staged/"
+_STAGED_DOCUMENT = re.compile(re.escape(STAGED_FOLDER) + r"[0-9a-f]{10}-[0-9a-f]{10}-([0-9]+)/staged\.json")
 _PART = re.compile(r"part-([0-9]{5,})-([0-9a-f]{10}-[0-9a-f]{10}(?:-[0-9]+)?)\.parquet")
 
 
@@ -97,3 +101,34 @@ def find_claim(key: str, batch_run_id: str) -> int | None:
 def stopped_key(sender: str, batch_run_id: str) -> str:
     """Return the key that tells workers to stop what a sender sent."""
     return f"{claims_folder(batch_run_id)}stopped-{sender}"
+
+
+def staged_prefix(identity_prefix: str, question: str) -> str:
+    """Return what the folders of all stagings of an identity's question begin with."""
+    return f"{STAGED_FOLDER}{identity_prefix}{question[:10]}-"
+
+
+def staged_folder(identity_prefix: str, question: str, generation: int) -> str:
+    """
+    Return the folder of a staging.
+
+    >>> staged_folder("6d0629b7eb-", "0123456789abcdef", 0)
+    '_hfreg/staged/6d0629b7eb-0123456789-0/'
+    """
+    return f"{staged_prefix(identity_prefix, question)}{generation}/"
+
+
+def staged_key(folder: str) -> str:
+    """Return the key that commits a staging."""
+    return f"{folder}staged.json"
+
+
+def find_staged_document(key: str) -> int | None:
+    """
+    Return the generation of the key that commits a staging, or None for another key.
+
+    >>> find_staged_document(staged_key(staged_folder("6d0629b7eb-", "0123456789abcdef", 3)))
+    3
+    """
+    match = _STAGED_DOCUMENT.fullmatch(key)
+    return int(match[1]) if match else None

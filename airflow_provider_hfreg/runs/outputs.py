@@ -26,6 +26,8 @@ from airflow_provider_hfreg.runs.decide import OutputState, RunState
 from airflow_provider_hfreg.runs.inputs import is_hidden
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.report import RunReport
+from airflow_provider_hfreg.runs.spec import identity_prefix
+from airflow_provider_hfreg.runs.staging import clear_staged
 from airflow_provider_hfreg.storage.base import ObjectStore
 
 _SWAP_ATTEMPTS = 20
@@ -43,6 +45,8 @@ def look(store: ObjectStore, *, own_prefix: str) -> OutputState:
     documents: dict[str, set[str]] = {}
     for info in store.list_infos(layout.RUNS_FOLDER):
         run_id, _, rest = info.key.removeprefix(layout.RUNS_FOLDER).partition("/")
+        if info.key.startswith(layout.STAGED_FOLDER):
+            continue
         documents.setdefault(run_id, set()).add(rest)
     runs = [
         _run_state(store, run_id, parts[run_id], documents.get(run_id, set()), is_own=run_id.startswith(own_prefix))
@@ -148,7 +152,8 @@ def abandon(store: ObjectStore, runs: Sequence[str], *, successor: str | None) -
 
 def finish(store: ObjectStore, document: RunDocument, markers: Mapping[int, Marker], report: RunReport) -> None:
     """
-    Publish a run whose shards are all committed: its list of parts, then what it replaces goes, then its report.
+    Publish a run whose shards are all committed: its list of parts, then what it replaces and what was staged for it
+    go, then its report.
 
     :param markers: of all shards.
     :raises RowsNotConservedError: a part is gone.
@@ -159,6 +164,7 @@ def finish(store: ObjectStore, document: RunDocument, markers: Mapping[int, Mark
     store.delete(orphaned_errors(errors, markers.values()))
     publish_success(store, document)
     store.delete(_parts_of(store, set(document.replaces)))
+    clear_staged(store, identity_prefix(document.identity))
     store.put(layout.report_key(document.batch_run_id), json.dumps(report.to_json(), indent=1).encode())
 
 

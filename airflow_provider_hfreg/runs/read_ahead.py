@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -22,10 +22,13 @@ class ReadAhead(Generic[T]):
     >>> with ReadAhead(range(3), depth=1) as numbers:
     ...     list(numbers)
     [0, 1, 2]
+
+    :param waiting: called several times a second while a result is awaited; may raise.
     """
 
-    def __init__(self, source: Iterable[T], *, depth: int = 2) -> None:
+    def __init__(self, source: Iterable[T], *, depth: int = 2, waiting: Callable[[], None] | None = None) -> None:
         self._source = source
+        self._waiting = waiting
         self._results: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._read, name="hfreg-read-ahead", daemon=True)
@@ -39,13 +42,20 @@ class ReadAhead(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         while True:
-            is_result, value = self._results.get()
+            is_result, value = self._next()
             if is_result:
                 yield value  # type: ignore[misc]  # a result, by its flag
             elif isinstance(value, BaseException):
                 raise value
             else:
                 return
+
+    def _next(self) -> tuple[bool, T | BaseException | None]:
+        while self._waiting is not None:
+            with contextlib.suppress(queue.Empty):
+                return self._results.get(timeout=_POLL_S)
+            self._waiting()
+        return self._results.get()
 
     def close(self) -> None:
         """Stop reading."""

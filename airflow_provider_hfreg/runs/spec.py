@@ -34,7 +34,7 @@ class BatchRequest:
     """
     One batch run as it is asked for.
 
-    :param input: URL of a file, a folder or a glob, on ``s3://`` or ``file://``.
+    :param input: URL of a file, a folder or a glob, on ``s3://`` or ``file://``; ``""`` for rows that no file holds.
     :param output: URL of the folder that gets the result.
     :param input_format: ``parquet``, ``csv`` or ``jsonl``; None: by the files' endings.
     :param hive_partitioning: whether folders named ``key=value`` are columns. None: those below the input are; True:

@@ -1,8 +1,8 @@
 """
 What the README shows is run here: its Python in order, in a folder as ``make demo`` leaves it; its shell line by line.
 So is the Python of the page on adding a task, where a block that begins with a file's path is a quote from that file,
-that of the page of the tasks, beside the models that it names, that of the page of the stack, and that of the page of
-the workers, as a DAG.
+that of the page of the tasks, beside the models that it names, those of the pages of the inputs and the stack, and that
+of the page of the workers, as a DAG.
 
 A ``text`` block under a ``python`` block is what that prints, to the letter but for the last digits of numbers. A
 ``console`` block is a real run's, of which only the shape can be checked.
@@ -29,6 +29,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 TASKS = ROOT / "docs" / "tasks.md"
+INPUTS = ROOT / "docs" / "inputs.md"
 ADD_A_TASK = ROOT / "docs" / "add_a_task.md"
 STACK = ROOT / "docs" / "stack.md"
 WORKERS = ROOT / "docs" / "workers.md"
@@ -94,6 +95,10 @@ def beside_the_models(tmp_path, monkeypatch, made_once):
 
 def test_the_python_of_the_readme_runs_and_prints_what_it_says(after_the_demo):
     run_python(README, blocks(README))
+
+
+def test_the_page_of_the_inputs_runs_and_prints_what_it_says(after_the_demo):
+    run_python(INPUTS, blocks(INPUTS))
 
 
 def test_the_page_of_the_tasks_runs_and_prints_what_it_says(beside_the_models):
