@@ -175,7 +175,8 @@ class Soak:
             output_prefix="predicted_",
             rows_per_shard=rows_per_shard,
         )
-        if open_store(url, self._s3).find_info("_SUCCESS") is None:
+        is_begun_anew = open_store(url, self._s3).find_info("_SUCCESS") is None
+        if is_begun_anew:
             say(f"  a clean run of {rows:,} rows, for comparison")
         report = run_batch(
             request,
@@ -183,6 +184,7 @@ class Soak:
             identity="clean",
             registry_url=self._registry.url,
             s3=self._s3,
+            rerun=is_begun_anew,  # what a soak that was broken off began is resumed, or abandoned if it was another one
             log=_LOG,
             progress_interval_s=20.0,
         )
