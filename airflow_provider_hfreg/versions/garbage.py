@@ -195,29 +195,35 @@ class _Collector:
         return _Seen(garbage, report)
 
     def _collect_batch(self, batch: dict[str, tuple[ObjectInfo, ...]]) -> tuple[list[ObjectInfo], bool]:
-        """
-        Return the blobs deleted, and whether there was time for all.
-
-        What an error interrupts leaves its markers: the delete whose answer was lost may still be on its way.
-        """
+        """Return the blobs deleted, and whether there was time for all."""
         began = self._clock()
-        markers = self._condemn(batch)
-        now = self._now()
-        leased = {digest for lease in find_leases(self._store) if not lease.is_past(now) for digest in lease.digests}
-        named = self._survey.references().blobs
-        doomed = [
-            info for digest, infos in batch.items() if digest not in leased for info in infos if info.key not in named
-        ]
-        deleted = self._delete(doomed, began)
+        markers = [Layout.condemned(digest, self._run) for digest in batch]
+        try:
+            self._condemn(markers)
+            doomed = self._doomed(batch)
+            deleted = self._delete(doomed, began)
+        except StorageUnavailableError:
+            raise  # a delete may still be on its way: until they are past, the markers must stand
+        except HfregError:
+            with contextlib.suppress(HfregError):
+                self._store.delete(markers)
+            raise
         self._store.delete(markers)
         return deleted, len(deleted) == len(doomed)
 
-    def _condemn(self, digests: Iterable[str]) -> list[str]:
-        markers = [Layout.condemned(digest, self._run) for digest in digests]
+    def _condemn(self, markers: Sequence[str]) -> None:
         content = document_json({"length_s": self._terms.marker_s})
         with ThreadPoolExecutor(_PUTTERS) as threads:
             list(threads.map(lambda key: self._store.put(key, content), markers))
-        return markers
+
+    def _doomed(self, batch: dict[str, tuple[ObjectInfo, ...]]) -> list[ObjectInfo]:
+        """Look again, now that there are markers: leases first."""
+        now = self._now()
+        leased = {digest for lease in find_leases(self._store) if not lease.is_past(now) for digest in lease.digests}
+        named = self._survey.references().blobs
+        return [
+            info for digest, infos in batch.items() if digest not in leased for info in infos if info.key not in named
+        ]
 
     def _delete(self, doomed: Sequence[ObjectInfo], began: float) -> list[ObjectInfo]:
         """Delete while the markers, the first of which was sent when this ``began``, allow it."""

@@ -6,7 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from airflow_provider_hfreg.errors import StorageUnavailableError, UnknownFormatError, VersionExistsError
+from airflow_provider_hfreg.errors import (
+    StorageDeniedError,
+    StorageUnavailableError,
+    UnknownFormatError,
+    VersionExistsError,
+)
 from airflow_provider_hfreg.storage.local import LocalStore
 from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, raising
 from airflow_provider_hfreg.versions import garbage
@@ -179,6 +184,32 @@ def test_a_collector_that_was_killed_leaves_markers_which_a_later_one_removes(st
     assert set(report.markers) == markers
     assert keys(store, "gc/") == set()
     assert blobs_of(published).isdisjoint(keys(store))
+
+
+@pytest.mark.parametrize(
+    ("operation", "key", "error"),
+    [
+        ("delete", "blobs/", StorageDeniedError("no permission")),
+        ("put", Layout.CONDEMNED, StorageDeniedError("no permission")),
+        ("list_infos", "models/", UnknownFormatError("something new")),
+    ],
+)
+def test_a_collector_that_was_refused_takes_its_markers_back(
+    file_url, model_folder, publish_folder, operation, key, error
+):
+    """Else every logger of these blobs would upload them anew until the markers are past."""
+    store = LocalStore(file_url)
+    ensure_format(store, created="")
+    publish_folder(store, model_folder())
+    delete_version(store, "v1")
+    before = keys(store, "blobs/")
+    call = 2 if operation in ("put", "list_infos") else 1  # a second marker, and the look after the markers
+    faulty = FaultyStore(store, Faults(Fault(operation, raising(error), key=key, call=call)))
+    with pytest.raises(type(error), match=str(error)):
+        collect(faulty, dry_run=False)
+    assert keys(store, "gc/") == set()
+    assert keys(store, "blobs/") == before
+    assert len(collect(store, dry_run=False).blobs) == 2
 
 
 def test_nothing_is_deleted_once_half_the_markers_life_is_over(file_url, model_folder, publish_folder):
