@@ -61,6 +61,8 @@ class LogHFModelOperator(BaseOperator):
     :param metrics: numbers by name. (templated)
     :param tags: texts by name. (templated)
     :param comment: a text about the version. (templated)
+    :param training_data: what the version was trained on, for its lineage: a text such as a URL, a list of them, or a
+        dict that says more. Kept, not read. (templated)
     :param options: ``target_methods``, ``cuda_version``. (templated)
     :param signatures: by function name; needed for tasks whose signature is not inferred.
     :param aliases: aliases that shall point to the version once it is logged. (templated)
@@ -83,13 +85,14 @@ class LogHFModelOperator(BaseOperator):
         "metrics",
         "tags",
         "comment",
+        "training_data",
         "options",
         "aliases",
         "set_default",
         "hfreg_conn_id",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("pipeline_kwargs", "op_args", "op_kwargs", "metrics", "tags", "options"), "json"
+        ("pipeline_kwargs", "op_args", "op_kwargs", "metrics", "tags", "training_data", "options"), "json"
     )
     ui_color = "#ffe8b3"
 
@@ -108,6 +111,7 @@ class LogHFModelOperator(BaseOperator):
         metrics: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         comment: str | None = None,
+        training_data: str | Sequence[Any] | Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         signatures: Mapping[str, ModelSignature] | None = None,
         aliases: str | Sequence[str] | None = None,
@@ -136,6 +140,7 @@ class LogHFModelOperator(BaseOperator):
         self.metrics = metrics
         self.tags = tags
         self.comment = comment
+        self.training_data = training_data
         self.options = options
         self.signatures = signatures
         self.aliases = aliases
@@ -172,6 +177,7 @@ class LogHFModelOperator(BaseOperator):
             "signatures": self.signatures,
             "trust_remote_code": self.trust_remote_code,
             "logged_by": task_names(context),
+            "lineage": {"training_data": self.training_data} if self.training_data else None,
         }
 
     def _source(self, registry: Registry) -> Callable[..., ModelVersion]:

@@ -5,30 +5,35 @@ Invariants:
 
 - A version is visible if its manifest exists and no tombstone in the head names it.
 - The names of a model's versions cost one listing and the head, however much lies in its blobs.
-- Versions are ordered by when their manifests were put, by the store's clock; S3 tells that to the second, so those of
-  one second are ordered by what their writers' clocks say.
+- Versions are ordered by when their manifests were put, by the store's clock, which is one for all writers. S3 tells it
+  to the second. Versions of one second are told apart by their writers' clocks where manifests are read anyway, and for
+  the oldest and the newest; a bare list of names has them by name, because it reads none.
 
 It writes nothing. The names in an error are the likeliest first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from itertools import groupby
+from typing import TypeVar
 
 from airflow_provider_hfreg.errors import ModelNotFoundError, VersionNotFoundError
 from airflow_provider_hfreg.registry.closest import closest_names
+from airflow_provider_hfreg.registry.summaries import ModelSummary, VersionSummary
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.versions.format import check_format
 from airflow_provider_hfreg.versions.layout import Layout, ModelReference, check_name
-from airflow_provider_hfreg.versions.manifest import Manifest
+from airflow_provider_hfreg.versions.manifest import Annotations, Manifest
 from airflow_provider_hfreg.versions.publish import find_manifest
-from airflow_provider_hfreg.versions.refs import Head
+from airflow_provider_hfreg.versions.refs import Head, State
 from airflow_provider_hfreg.versions.swap import read
 
 _READERS = 8
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class Catalogue:
@@ -47,35 +52,72 @@ class Catalogue:
         return read(self._store, Layout.head(model_name), Head.from_plain, Head())
 
     def version_names(self, model_name: str) -> list[str]:
-        """Return the names of the visible versions, oldest first."""
-        deleted = self.head(model_name).tombstones
-        logged: list[tuple[datetime, str]] = []
-        for info in self._store.list_infos(Layout.versions(model_name)):
-            name = Layout.version_of(info.key)
-            if name is not None and name not in deleted:
-                logged.append((info.modified, name))
-        return [
-            name
-            for _, twins in groupby(sorted(logged), lambda pair: pair[0])
-            for name in self._by_clock(twins, model_name)
-        ]
+        """Return the names of the visible versions, oldest first: the head and one listing, however many there are."""
+        return [name for _, name in self._dated(model_name, self.head(model_name))]
 
-    def _by_clock(self, twins: Iterable[tuple[datetime, str]], model_name: str) -> list[str]:
-        """Order the versions whose manifests the store dates alike."""
-        names = [name for _, name in twins]
-        if len(names) == 1:
-            return names
-        manifests = self._read_all(model_name, names)
-        return [manifest.version_name for manifest in sorted(manifests, key=lambda manifest: manifest.created)]
+    def _dated(self, model_name: str, head: Head) -> list[tuple[datetime, str]]:
+        """Return the visible versions and when the store got them, in that order, those of one moment by name."""
+        infos = self._store.list_infos(Layout.versions(model_name))
+        named = ((info.modified, Layout.version_of(info.key)) for info in infos)
+        return sorted((moment, name) for moment, name in named if name is not None and name not in head.tombstones)
 
     def manifests(self, model_name: str) -> list[Manifest]:
-        """Return the manifests of the visible versions, oldest first."""
-        return self._read_all(model_name, self.version_names(model_name))
+        """Return the manifests of the visible versions, oldest first, those of one moment by their writers' clocks."""
+        return self._manifests(model_name, self.head(model_name))
+
+    def _manifests(self, model_name: str, head: Head) -> list[Manifest]:
+        dated = self._dated(model_name, head)
+        moments = {name: moment for moment, name in dated}
+        manifests = self._read_all(model_name, list(moments))
+        return sorted(manifests, key=lambda manifest: (moments[manifest.version_name], manifest.created))
+
+    def summaries(self, model_name: str) -> list[VersionSummary]:
+        """
+        Return all that is known of the visible versions, oldest first.
+
+        Requests: the head, two listings, a manifest for each version, a state for each that was ever edited.
+        """
+        head = self.head(model_name)
+        manifests = self._manifests(model_name, head)
+        edited = {Layout.version_of(info.key) for info in self._store.list_infos(Layout.states(model_name))}
+        default = head.default or next((manifest.version_name for manifest in manifests), None)
+
+        def summary(manifest: Manifest) -> VersionSummary:
+            name = manifest.version_name
+            annotations = self.annotations(manifest) if name in edited else manifest.logged
+            return VersionSummary(manifest, annotations, head.aliases_of(name), is_default=name == default)
+
+        return self._at_once(summary, manifests)
+
+    def annotations(self, manifest: Manifest) -> Annotations:
+        """Return a version's tags, metrics and comment as they are now."""
+        key = Layout.state(manifest.model_name, manifest.version_name)
+        return read(self._store, key, State.from_plain, State(manifest.logged)).annotations
+
+    def model_summaries(self) -> list[ModelSummary]:
+        """
+        Return what is known of each model that has a visible version, by name.
+
+        Requests: one listing, and for each model its head and a listing.
+        """
+        found = self._at_once(self._model_summary, self.model_names())
+        return [summary for summary in found if summary is not None]
+
+    def _model_summary(self, model_name: str) -> ModelSummary | None:
+        head = self.head(model_name)
+        dated = self._dated(model_name, head)
+        if not dated:
+            return None
+        default = head.default or self._end_of(model_name, dated, newest=False)
+        return ModelSummary(model_name, len(dated), default, head.aliases, head.tags, head.comment, dated[-1][0])
+
+    def _at_once(self, ask: Callable[[A], B], about: Iterable[A]) -> list[B]:
+        with ThreadPoolExecutor(_READERS) as readers:
+            return list(readers.map(ask, about))
 
     def _read_all(self, model_name: str, names: list[str]) -> list[Manifest]:
-        with ThreadPoolExecutor(_READERS) as readers:
-            found = readers.map(lambda name: find_manifest(self._store, model_name, name), names)
-            return [manifest for manifest in found if manifest is not None]
+        found = self._at_once(lambda name: find_manifest(self._store, model_name, name), names)
+        return [manifest for manifest in found if manifest is not None]
 
     def check_model(self, model_name: str) -> None:
         """
@@ -130,11 +172,30 @@ class Catalogue:
             self.check_model(model_name)
         return head.version_of_alias(str(alias))
 
+    def pointers(self, model_name: str, version_name: str) -> list[str]:
+        """Return the aliases that point to a version now, the system's first; two requests."""
+        head = self.head(model_name)
+        dated = self._dated(model_name, head)
+        if not dated:
+            return []
+        first, last = (self._end_of(model_name, dated, newest=newest) for newest in (False, True))
+        system = {"DEFAULT": head.default or first, "FIRST": first, "LAST": last}
+        return [alias for alias, name in system.items() if name == version_name] + list(head.aliases_of(version_name))
+
     def _end(self, model_name: str, *, newest: bool) -> str:
-        names = self.version_names(model_name)
-        if not names:
+        dated = self._dated(model_name, self.head(model_name))
+        if not dated:
             raise self.no_such_model(model_name)
-        return names[-1] if newest else names[0]
+        return self._end_of(model_name, dated, newest=newest)
+
+    def _end_of(self, model_name: str, dated: list[tuple[datetime, str]], *, newest: bool) -> str:
+        """Return the newest or oldest version; reads manifests only where the store dates several alike."""
+        moment, name = dated[-1 if newest else 0]
+        twins = [other for when, other in dated if when == moment]
+        if len(twins) == 1:
+            return name
+        by_clock = sorted(self._read_all(model_name, twins), key=lambda manifest: manifest.created)
+        return by_clock[-1 if newest else 0].version_name if by_clock else name
 
     def no_such_model(self, model_name: str) -> ModelNotFoundError:
         """Return the error for a model without versions; it looks whether this is a registry at all."""

@@ -1,46 +1,48 @@
-"""Versions as a table for people."""
+"""What there is, as tables of pandas."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_hfreg.errors import InferenceExtraMissingError
-from airflow_provider_hfreg.registry.version import ModelVersion
-from airflow_provider_hfreg.versions.refs import Head
-
-_COLUMNS = ("version_name", "created", "task", "aliases", "is_default", "metrics", "tags", "comment", "size_bytes")
 
 
-def versions_frame(versions: Sequence[ModelVersion], head: Head) -> Any:
+def frame_of(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Any:
     """
-    Return a ``pandas.DataFrame``, one row per version.
+    Return a ``pandas.DataFrame`` of rows that are dicts.
 
-    :param versions: oldest first.
+    :param columns: their keys; a frame without rows has these columns too.
     :raises InferenceExtraMissingError: pandas is not installed.
     """
     try:
         import pandas as pd
     except ImportError:
         raise InferenceExtraMissingError(
-            "pandas is not installed here, so versions cannot be shown as a frame: use versions(), or "
-            "pip install 'airflow-provider-hfreg[inference]'."
+            "pandas is not installed here, so nothing can be shown as a frame: pip install "
+            "'airflow-provider-hfreg[inference]', or use what is not called show: models(), versions(), tags, metrics."
         ) from None
-    default = head.default or (versions[0].version_name if versions else None)
-    rows = [_row(version, head, default) for version in versions]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+    plain = list(rows)
+    # Column by column as objects: pandas would turn a metric of lists into something else, and None into NaN.
+    return pd.DataFrame({name: pd.Series([row[name] for row in plain], dtype=_dtype(plain, name)) for name in columns})
 
 
-def _row(version: ModelVersion, head: Head, default: str | None) -> tuple[Any, ...]:
-    annotations = version.annotations()
-    return (
-        version.version_name,
-        version.manifest.created,
-        version.task,
-        sorted(alias for alias, name in head.aliases.items() if name == version.version_name),
-        version.version_name == default,
-        dict(annotations.metrics),
-        dict(annotations.tags),
-        annotations.comment,
-        version.manifest.size_bytes,
-    )
+def named_values(kind: str, values: Mapping[str, Any]) -> Any:
+    """
+    Return a frame of names and values.
+
+    :param kind: ``tag`` or ``metric``, in the name of the first column.
+    """
+    name = f"{kind}_name"
+    return frame_of((name, "value"), ({name: key, "value": value} for key, value in values.items()))
+
+
+def _dtype(rows: Sequence[Mapping[str, Any]], name: str) -> str | None:
+    """
+    Return the type of a column that holds one kind of plain value, else ``object``.
+
+    >>> _dtype([{"n": 1}, {"n": 2}], "n"), _dtype([{"n": True}], "n"), _dtype([{"n": 1}, {"n": None}], "n")
+    ('int64', 'bool', 'object')
+    """
+    kinds = {type(row[name]) for row in rows}
+    return {frozenset({int}): "int64", frozenset({bool}): "bool"}.get(frozenset(kinds), "object")

@@ -7,8 +7,9 @@ from typing import Any
 
 from airflow_provider_hfreg.registry.catalogue import Catalogue
 from airflow_provider_hfreg.registry.environment import now
-from airflow_provider_hfreg.registry.frames import versions_frame
+from airflow_provider_hfreg.registry.frames import frame_of, named_values
 from airflow_provider_hfreg.registry.request import check_tag_changes, make_annotations
+from airflow_provider_hfreg.registry.summaries import VERSION_COLUMNS, VersionSummary
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.versions.cache import HostCache
@@ -45,7 +46,12 @@ class Model:
         return self._made_of(self._catalogue.get_manifest(self.name, version_name))
 
     def version_names(self) -> list[str]:
-        """Return the versions' names, oldest first: two requests, however many there are."""
+        """
+        Return the versions' names, oldest first: two requests, and one more for each further thousand.
+
+        Versions that came within one second, which is as fine as S3 tells it, are in the order of their names here;
+        :meth:`versions`, :meth:`first` and :meth:`last` tell them apart.
+        """
         return self._catalogue.version_names(self.name)
 
     def versions(self) -> list[ModelVersion]:
@@ -54,7 +60,15 @@ class Model:
 
     def show_versions(self) -> Any:
         """Return the versions as a ``pandas.DataFrame``, oldest first, with what is said about them."""
-        return versions_frame(self.versions(), self._catalogue.head(self.name))
+        return frame_of(VERSION_COLUMNS, (summary.plain() for summary in self.summaries()))
+
+    def summaries(self) -> list[VersionSummary]:
+        """
+        Return what is known of each version, oldest first.
+
+        Three requests, one for each version, and one more for each whose tags, metrics or comment were ever edited.
+        """
+        return self._catalogue.summaries(self.name)
 
     def delete_version(self, version_name: str) -> None:
         """
@@ -116,6 +130,10 @@ class Model:
         """Return alias → version name."""
         return dict(self._catalogue.head(self.name).aliases)
 
+    def pointers_to(self, version_name: str) -> list[str]:
+        """Return the aliases that point to a version now, the system's first."""
+        return self._catalogue.pointers(self.name, version_name)
+
     def set_default(self, version_name: str | None) -> None:
         """Make a version the default; None makes it the oldest again."""
         if version_name is not None:
@@ -152,6 +170,10 @@ class Model:
     def comment(self) -> str | None:
         """The model's own comment now."""
         return self._catalogue.head(self.name).comment
+
+    def show_tags(self) -> Any:
+        """Return the model's own tags now as a ``pandas.DataFrame`` of ``tag_name`` and ``value``."""
+        return named_values("tag", self.tags)
 
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Set some tags; one given as None is removed. The others stay."""

@@ -9,7 +9,7 @@ from a folder does not.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from airflow_provider_hfreg.errors import (
 from airflow_provider_hfreg.pipelines.folder import describe_folder
 from airflow_provider_hfreg.registry.catalogue import Catalogue
 from airflow_provider_hfreg.registry.environment import describe_environment, describe_writer, now
+from airflow_provider_hfreg.registry.frames import frame_of
 from airflow_provider_hfreg.registry.hub import download_snapshot
 from airflow_provider_hfreg.registry.model import Model
 from airflow_provider_hfreg.registry.request import (
@@ -36,16 +37,22 @@ from airflow_provider_hfreg.registry.request import (
     functions_of,
     make_request,
 )
+from airflow_provider_hfreg.registry.search import Query, make_query
+from airflow_provider_hfreg.registry.summaries import MODEL_COLUMNS, ModelSummary, VersionSummary
+from airflow_provider_hfreg.registry.transfers import check_consent, check_same_files, moved, read_exported
+from airflow_provider_hfreg.registry.verification import Verification, verify_blobs
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.registry.version_names import random_version_name
 from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.read_only import ReadOnlyStore
 from airflow_provider_hfreg.storage.urls import open_store, parse_url
 from airflow_provider_hfreg.versions.cache import HostCache
 from airflow_provider_hfreg.versions.cache_settings import default_cache_folder, default_cache_size_gib
 from airflow_provider_hfreg.versions.format import ensure_format
-from airflow_provider_hfreg.versions.intake import look_into, select, upload_missing
+from airflow_provider_hfreg.versions.garbage import GarbageReport, collect
+from airflow_provider_hfreg.versions.intake import look_into, select, transfer_progress, upload_missing
 from airflow_provider_hfreg.versions.layout import ModelReference, check_name, parse_reference
-from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
+from airflow_provider_hfreg.versions.manifest import Annotations, Manifest, VersionFile
 from airflow_provider_hfreg.versions.publish import Published, Upload, publish
 from airflow_provider_hfreg.versions.secrets import check_no_secret
 from airflow_provider_hfreg.versions.sources import LocalFolder, Source, StoredFolder
@@ -72,7 +79,7 @@ class Registry:
     :param cache_folder: files of versions on this host; None for ``$HFREG_CACHE``, else ``~/.cache/hfreg``.
     :param cache_size_gib: above it, files that were used least recently go; None for ``$HFREG_CACHE_SIZE_GIB``, else
         half of the disk; ``inf`` for no bound.
-    :param read_only: refuse to log here; edits are the bucket's policy to refuse.
+    :param read_only: refuse to change anything: to log, edit, delete or collect.
     :raises StorageUrlError: no such URL.
     """
 
@@ -85,7 +92,8 @@ class Registry:
         cache_size_gib: float | None = None,
         read_only: bool = False,
     ) -> None:
-        self._store = url if isinstance(url, ObjectStore) else open_store(url, s3)
+        store = url if isinstance(url, ObjectStore) else open_store(url, s3)
+        self._store = ReadOnlyStore(store) if read_only else store
         self._s3 = s3
         self._cache = HostCache(
             default_cache_folder() if cache_folder is None else Path(cache_folder),
@@ -105,8 +113,50 @@ class Registry:
     # --- finding
 
     def models(self) -> list[Model]:
-        """Return the models, by name."""
+        """Return the models, by name: one request. One whose versions were all deleted may still be among them."""
         return [self._model(name) for name in self._catalogue.model_names()]
+
+    def model_summaries(self) -> list[ModelSummary]:
+        """Return what is known of each model, by name: one request, and two for each model."""
+        return self._catalogue.model_summaries()
+
+    def show_models(self) -> Any:
+        """Return the models as a ``pandas.DataFrame``: versions, default, aliases, tags, comment."""
+        return frame_of(MODEL_COLUMNS, (summary.plain() for summary in self.model_summaries()))
+
+    def search(
+        self,
+        *,
+        task: str | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        metrics: str | Sequence[str] = (),
+        models: str = "*",
+    ) -> list[ModelVersion]:
+        """
+        Return the versions that fit, by model and age.
+
+        .. code-block:: python
+
+            registry.search(task="text-classification", tags={"team": "risk"}, metrics=["accuracy >= 0.9"])
+
+        There is no index to grow stale, so every version of the models in question is read: for each model three
+        requests, for each version one, and one more for each that was ever edited. Narrow ``models`` where a registry
+        holds many.
+
+        :param task: the pipeline task, under any of its names.
+        :param tags: key → value; None as a value means that the tag is there.
+        :param metrics: comparisons with ``>= <= == != > <``, all of which must hold. Dots lead into a metric that is a
+            JSON object. A version without the metric never fits.
+        :param models: a pattern of model names with ``*`` and ``?``.
+        :raises InvalidOptionError: no comparison.
+        """
+        found = self.search_summaries(make_query(task=task, tags=tags, metrics=metrics, models=models))
+        return [ModelVersion(self._store, self._cache, summary.manifest) for summary in found]
+
+    def search_summaries(self, query: Query) -> list[VersionSummary]:
+        """Return what is known of the versions that fit; see :meth:`search`."""
+        names = filter(query.fits_model, self._catalogue.model_names())
+        return [summary for name in names for summary in self._catalogue.summaries(name) if query.fits(summary)]
 
     def get_model(self, name: str) -> Model:
         """
@@ -253,6 +303,110 @@ class Registry:
             source = LocalFolder(snapshot.folder, location=f"{repo_id} at {snapshot.commit[:12]}")
             return self._log(source, request, describe)
 
+    # --- looking after it
+
+    def verify(self, versions: Iterable[ModelVersion] | None = None) -> Verification:
+        """
+        Read every stored byte of some versions, or of all, and compare digests. Nothing is kept on this machine.
+
+        :param versions: default: every version of every model.
+        :returns: what was read, and what is missing or damaged.
+        """
+        chosen = [version for model in self.models() for version in model.versions()] if versions is None else versions
+        manifests = [version.manifest for version in chosen]
+        return verify_blobs(self._store, manifests, lambda file: transfer_progress("read", file))
+
+    def collect_garbage(self, *, dry_run: bool = True) -> GarbageReport:
+        """
+        Delete what no version needs: blobs, documents of deleted versions, what killed writers left behind.
+
+        Safe beside loggers and other collections; see :func:`airflow_provider_hfreg.versions.garbage.collect`.
+
+        :param dry_run: change nothing and say what would be freed.
+        """
+        return collect(self._store, dry_run=dry_run)
+
+    # --- from another place
+
+    def copy_version(
+        self,
+        version: str | Mapping[str, Any] | ModelVersion,
+        *,
+        model_name: str | None = None,
+        version_name: str | None = None,
+        keep_annotations: bool = True,
+    ) -> ModelVersion:
+        """
+        Copy a version to another name, or from another registry into this one.
+
+        .. code-block:: python
+
+            production.copy_version(registry.resolve("finbert@champion"), version_name="2026-01")
+
+        The content digest stays. Within a registry no byte moves; between two on one server, reached by the same keys,
+        the server copies; else the files come through this machine one at a time, verified.
+
+        :param version: of any registry; text is a reference in this one.
+        :param model_name: default: the same.
+        :param version_name: default: the same.
+        :param keep_annotations: take tags, metrics and comment along as they are now. Aliases never come along.
+        :raises VersionExistsError: the name holds other content.
+        """
+        origin = version if isinstance(version, ModelVersion) else self.resolve(version)
+        copy = moved(
+            origin.manifest,
+            model_name=check_name(model_name or origin.model_name, "model"),
+            version_name=check_name(version_name or origin.version_name, "version"),
+            annotations=origin.annotations() if keep_annotations else Annotations(),
+            registry_url=origin.registry_url,
+        )
+        self._begin()
+        with self._cache.scratch() as scratch:
+            source = origin.source(scratch)
+            return self._published(source, copy)
+
+    def import_version(
+        self,
+        folder: str | Path,
+        *,
+        model_name: str | None = None,
+        version_name: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> ModelVersion:
+        """
+        Log what :meth:`ModelVersion.export` wrote, with its name, tags, metrics and lineage.
+
+        :param folder: a path, ``file:///…`` or ``s3://…`` (reached as the registry is).
+        :param model_name: default: as exported.
+        :param version_name: default: as exported.
+        :param trust_remote_code: consent to storing the Python files that the version holds.
+        :raises DigestMismatchError: a file was changed, added or removed since; log such a folder as new content.
+        :raises UnknownFormatError: the folder is no export, or its manifest was changed.
+        :raises UnsafeModelError: it holds what may not be stored.
+        :raises VersionExistsError: the name holds other content.
+        """
+        with self._cache.scratch() as scratch:
+            source = self._source(folder, scratch)
+            exported = read_exported(source)
+            check_consent(exported, source.location, trust_remote_code=trust_remote_code)
+            self._begin()
+            paths = select(source, remote_code=trust_remote_code)
+            check_no_secret(exported.spec.to_json(), "pipeline")
+            files = look_into(source, paths, remote_code=trust_remote_code)
+            check_same_files(exported, files, source.location)
+            copy = moved(
+                exported,
+                model_name=check_name(model_name or exported.model_name, "model"),
+                version_name=check_name(version_name or exported.version_name, "version"),
+                annotations=exported.logged,
+                registry_url=None,
+            )
+            return self._published(source, copy)
+
+    def _published(self, source: Source, manifest: Manifest) -> ModelVersion:
+        published = publish(self._store, manifest, lambda missing: upload_missing(self._store, source, missing))
+        return ModelVersion(self._store, self._cache, published.manifest, created=published.created)
+
     def _begin(self) -> None:
         """
         Prove, once per prefix, that the store keeps its word; before anything is packaged or sent.
@@ -320,6 +474,7 @@ def _manifest(request: LogRequest, version_name: str, spec: PipelineSpec, files:
         files=files,
         logged=request.annotations,
         logged_by=request.logged_by or describe_writer(),
+        lineage=request.lineage,
         nonce=uuid.uuid4().hex,
         created=now(),
     )

@@ -24,6 +24,8 @@ from airflow_provider_hfreg.versions.manifest import Annotations, ModelFunction
 from airflow_provider_hfreg.versions.secrets import check_no_secret
 
 _DEFAULT_OPTIONS: Mapping[str, Any] = {"target_methods": ["__call__"], "cuda_version": "12.4"}
+COPIED_FROM = "copied_from"
+"""In a lineage: where copies came from, the oldest first."""
 _CUDA_VERSION = re.compile(r"\d{1,2}\.\d{1,2}")
 
 
@@ -37,6 +39,7 @@ class LogRequest:
     :param signatures: given explicitly, by target method.
     :param trust_remote_code: consent to storing the model's own Python files.
     :param logged_by: who logs: user and host, or DAG, task and run.
+    :param lineage: what it was made of.
     """
 
     model_name: str
@@ -46,6 +49,7 @@ class LogRequest:
     signatures: Mapping[str, ModelSignature] = field(default_factory=dict)
     trust_remote_code: bool = False
     logged_by: Mapping[str, str] = field(default_factory=dict)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Described(TypedDict, total=False):
@@ -56,7 +60,8 @@ class Described(TypedDict, total=False):
     ``target_methods``, default ``["__call__"]``, and ``cuda_version``, default ``"12.4"``, None for one that never runs
     on a GPU. ``signatures``: by target method; required where none is inferred. ``sample_input_data``: ignored, as
     a warning says. ``trust_remote_code``: consent to storing the model's own Python files. ``logged_by``: text by name;
-    default user and host.
+    default user and host. ``lineage``: what the version was made of, any JSON values by name; ``training_data`` is the
+    one that is shown first: a URL, a list of them, or a dict that says more.
     """
 
     version_name: str | None
@@ -68,6 +73,7 @@ class Described(TypedDict, total=False):
     sample_input_data: Any
     trust_remote_code: bool
     logged_by: Mapping[str, str] | None
+    lineage: Mapping[str, Any] | None
 
 
 def make_request(
@@ -82,6 +88,7 @@ def make_request(
     sample_input_data: Any = None,
     trust_remote_code: bool = False,
     logged_by: Mapping[str, str] | None = None,
+    lineage: Mapping[str, Any] | None = None,
 ) -> LogRequest:
     """
     Check the arguments that all ways of logging share.
@@ -107,6 +114,7 @@ def make_request(
         signatures=_check_signatures({} if signatures is None else signatures, checked_options["target_methods"]),
         trust_remote_code=trust_remote_code,
         logged_by=check_tags({} if logged_by is None else logged_by, "logged_by"),
+        lineage=check_lineage({} if lineage is None else lineage),
     )
 
 
@@ -163,6 +171,20 @@ def check_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
     check_mapping(metrics, "metrics")
     plain: dict[str, Any] = plain_json(metrics, "metrics")
     check_no_secret(plain, "metrics")
+    return plain
+
+
+def check_lineage(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return what a version was made of as plain JSON values, none of them a secret.
+
+    :raises InvalidOptionError: no dict of JSON values, or a name that the registry itself writes.
+    """
+    check_mapping(lineage, "lineage")
+    if COPIED_FROM in lineage:
+        raise InvalidOptionError(f"lineage[{COPIED_FROM!r}] is written by the registry when a version is copied.")
+    plain: dict[str, Any] = plain_json(lineage, "lineage")
+    check_no_secret(plain, "lineage")
     return plain
 
 

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
 from airflow_provider_hfreg.pipelines.catalog import find_column_task
 from airflow_provider_hfreg.pipelines.objects import with_structs
+from airflow_provider_hfreg.registry.catalogue import Catalogue
+from airflow_provider_hfreg.registry.frames import named_values
+from airflow_provider_hfreg.registry.lineage import Lineage
 from airflow_provider_hfreg.registry.request import check_metrics, check_tag_changes, make_annotations
 from airflow_provider_hfreg.signatures.arrow import arrow_schema
 from airflow_provider_hfreg.signatures.output_format import OUTPUT_FORMATS, OutputFormat
@@ -23,7 +28,8 @@ from airflow_provider_hfreg.signatures.params import check_params
 from airflow_provider_hfreg.versions.intake import transfer_progress
 from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST, Layout
 from airflow_provider_hfreg.versions.refs import State
-from airflow_provider_hfreg.versions.swap import edit, read
+from airflow_provider_hfreg.versions.sources import StoredVersion
+from airflow_provider_hfreg.versions.swap import edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +55,7 @@ class ModelVersion:
     def __init__(self, store: ObjectStore, cache: HostCache, manifest: Manifest, *, created: bool = False) -> None:
         self._store = store
         self._cache = cache
+        self._catalogue = Catalogue(store)
         self.manifest = manifest
         self.created = created
 
@@ -70,7 +77,7 @@ class ModelVersion:
     @property
     def reference(self) -> str:
         """``model/version``, which means this version for ever."""
-        return f"{self.model_name}/{self.version_name}"
+        return self.manifest.reference
 
     @property
     def registry_url(self) -> str:
@@ -155,11 +162,27 @@ class ModelVersion:
             "created": self.created,
         }
 
+    def lineage(self) -> Lineage:
+        """
+        Return where it comes from: who logged it, on what training data, through which copies.
+
+        The batch runs that used it are found where their outputs lie, by ``runs.uses.find_uses``.
+        """
+        return Lineage.of(self.manifest)
+
     # --- what people say about it
 
     def annotations(self) -> Annotations:
         """Return tags, metrics and comment as they are now, read at once."""
-        return read(self._store, self._state_key, State.from_plain, State(self.manifest.logged)).annotations
+        return self._catalogue.annotations(self.manifest)
+
+    def show_tags(self) -> Any:
+        """Return the tags now as a ``pandas.DataFrame`` of ``tag_name`` and ``value``."""
+        return named_values("tag", self.tags)
+
+    def show_metrics(self) -> Any:
+        """Return the metrics now as a ``pandas.DataFrame`` of ``metric_name`` and ``value``, any JSON values."""
+        return named_values("metric", self.metrics)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -236,22 +259,32 @@ class ModelVersion:
         """Fetch the files that this host lacks, for a load that comes soon."""
         self.hold_folder().release()
 
-    def export(self, folder: str | Path) -> Path:
+    def source(self, scratch: Path) -> StoredVersion:
+        """Return the version's files as something that can be logged elsewhere; for :meth:`Registry.copy_version`."""
+        return StoredVersion(
+            self._store, self.manifest, scratch, progress=lambda file: transfer_progress("downloaded", file)
+        )
+
+    def export(self, folder: str | Path, *, verify: bool = False) -> Path:
         """
         Copy the version into a folder of its own: a plain Hugging Face folder, and our manifest beside it.
 
+        The manifest holds tags, metrics and comment as they are now, and is written last: an export that was cut short
+        has none. :meth:`Registry.import_version` takes the folder back, here or in another registry.
+
         :param folder: absent or empty.
+        :param verify: as for :meth:`local_folder`.
         :raises FileExistsError: it holds something.
         """
         target = Path(folder)
         if target.is_dir() and any(target.iterdir()):
             raise FileExistsError(f"{target} is not empty. Export into a new folder.")
-        with self.hold_folder() as source:
+        with self.hold_folder(verify=verify) as source:
             for file in self.manifest.files:
                 copy = target / file.path
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / file.path, copy)
-        (target / EXPORTED_MANIFEST).write_bytes(self.manifest.to_bytes())
+        (target / EXPORTED_MANIFEST).write_bytes(replace(self.manifest, logged=self.annotations()).to_bytes())
         return target
 
     # --- running it
@@ -272,18 +305,22 @@ class ModelVersion:
         function = self.manifest.function(function_name)
         return get_resident(self, function, device=device, trust_remote_code=trust_remote_code).engine
 
-    def load(self, *, device: str | None = None, trust_remote_code: bool = False) -> Any:
+    def load(self, *, device: str | None = None, trust_remote_code: bool = False, verify: bool = False) -> Any:
         """
         Return a callable pipeline: transformers' own class where the installed family has it, ours where it has not.
 
         For ``feature-extraction`` it is always ours: ``pipe("a text")["embedding"]`` is the one vector of the text,
         where transformers' own gives those of all its tokens.
 
+        :param verify: read every byte of this host's copy again and compare digests before loading it; a damaged one
+            is fetched anew.
+        :raises DigestMismatchError: the store's copy is damaged.
         :raises ModelTooLargeError: the weights do not fit into the free memory; nothing was downloaded.
         """
         from airflow_provider_hfreg.registry.residency import load_pipeline_object  # noqa: PLC0415 - loads torch
 
-        return load_pipeline_object(self, device=device, trust_remote_code=trust_remote_code)
+        with self.hold_folder(verify=True) if verify else nullcontext():
+            return load_pipeline_object(self, device=device, trust_remote_code=trust_remote_code)
 
     def run(
         self,

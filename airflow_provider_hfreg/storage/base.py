@@ -173,11 +173,25 @@ class ObjectStore(ABC):
     def copy(self, source_key: str, target_key: str) -> None:
         """Copy inside the store, over whatever was there; onto itself it only tells that it is there."""
 
+    def copy_from(self, source: ObjectStore, source_key: str, target_key: str) -> bool:  # noqa: ARG002 - for stores that can
+        """
+        Copy from another store without the bytes coming to this machine, over whatever was there, if that can be.
+
+        :returns: whether it was done; False: download and upload instead.
+        :raises KeyNotFoundError: there is no such object.
+        """
+        return False
+
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
         """Remove objects; an absent one is no error."""
 
     # --- places
+
+    @property
+    def unwrapped(self) -> ObjectStore:
+        """The store that does the work: itself, unless it stands around another one."""
+        return self
 
     @abstractmethod
     def below(self, folder: str) -> ObjectStore:

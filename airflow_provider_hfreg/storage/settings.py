@@ -57,6 +57,16 @@ class S3Settings:
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise StorageUrlError("access_key_id and secret_access_key are given together or not at all.")
 
+    def reach_as(self, other: S3Settings) -> bool:
+        """
+        Tell whether other settings reach the same server as the same account; encryption and patience may differ.
+
+        >>> S3Settings(sse="AES256").reach_as(S3Settings()), S3Settings(region_name="eu-west-1").reach_as(S3Settings())
+        (True, False)
+        """
+        names = ("endpoint_url", "region_name", "access_key_id", "secret_access_key", "session_token", "session")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
     def encryption(self) -> dict[str, str]:
         """
         Return the request parameters that ask for the encryption.

@@ -167,10 +167,19 @@ class FaultyStore(ObjectStore):
         """Counted by its name, under the target's key."""
         self._call("copy", target_key, lambda: self.store.copy(source_key, target_key))
 
+    def copy_from(self, source: ObjectStore, source_key: str, target_key: str) -> bool:
+        """Counted by its name, under the target's key."""
+        return self._call("copy_from", target_key, lambda: self.store.copy_from(source, source_key, target_key))
+
     def delete(self, keys: Iterable[str]) -> None:
         """Counted by its name, once, under all keys joined by spaces."""
         names = list(keys)
         self._call("delete", " ".join(names), lambda: self.store.delete(names))
+
+    @property
+    def unwrapped(self) -> ObjectStore:
+        """The store that does the work."""
+        return self.store.unwrapped
 
     def below(self, folder: str) -> FaultyStore:
         """Shares the faults and their counts."""

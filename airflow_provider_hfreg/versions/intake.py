@@ -13,6 +13,7 @@ from pathlib import Path
 from airflow_provider_hfreg.errors import DigestMismatchError, IntegrityError
 from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
 from airflow_provider_hfreg.versions.blobs import describe_file, hash_file
+from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST
 from airflow_provider_hfreg.versions.manifest import VersionFile
 from airflow_provider_hfreg.versions.safety import check_content, select_files
 from airflow_provider_hfreg.versions.sources import Source
@@ -28,8 +29,9 @@ def select(source: Source, *, remote_code: bool) -> tuple[str, ...]:
     :raises UnsafeModelError: a file that may not be stored.
     """
     selection = select_files(source.sizes(), remote_code=remote_code, where=source.location)
-    if selection.left_out:
-        _log.info("Not stored, because loading does not need them: %s", ", ".join(selection.left_out))
+    told = [path for path in selection.left_out if path != EXPORTED_MANIFEST]  # an own one is written instead
+    if told:
+        _log.info("Not stored, because loading does not need them: %s", ", ".join(told))
     return selection.stored
 
 
@@ -54,8 +56,9 @@ def upload_missing(store: ObjectStore, source: Source, files: tuple[VersionFile,
     :raises IntegrityError: a file changed since it was hashed.
     """
     for file in files:
-        with source.opened(file.path) as local:
-            _upload(store, source, file, local)
+        if not source.send(store, file):
+            with source.opened(file.path) as local:
+                _upload(store, source, file, local)
 
 
 def _upload(store: ObjectStore, source: Source, file: VersionFile, local: Path) -> None:

@@ -88,6 +88,11 @@ class Layout:
         return f"models/{model_name}/state/{version_name}.json"
 
     @staticmethod
+    def states(model_name: str) -> str:
+        """Return the folder of the states of a model's versions; only versions that were edited have one."""
+        return f"models/{model_name}/state/"
+
+    @staticmethod
     def head(model_name: str) -> str:
         """Return the key of a model's pointers: default, aliases, tombstones, its own tags and comment."""
         return f"models/{model_name}/head.json"
@@ -95,7 +100,7 @@ class Layout:
     @staticmethod
     def version_of(manifest_key: str) -> str | None:
         """
-        Return the version that a key below :meth:`versions` stands for; None for something that is not ours.
+        Return the version that a key below :meth:`versions` or :meth:`states` stands for; None where it is not ours.
 
         >>> Layout.version_of("models/finbert/versions/v1.json")
         'v1'

@@ -123,6 +123,8 @@ class Manifest:
     :param logged_by: user and host, or DAG, task and run: whom an error about a taken name may point to.
     :param nonce: of the writer's attempt; by it a writer recognises its own success after a lost answer.
     :param created: ISO 8601 in UTC, the writer's clock.
+    :param lineage: what else is known of where it comes from, as JSON by name: ``training_data`` and what the logger
+        wished to add; ``copied_from`` for a copy. Says nothing of the content, so it has no part in its digest.
     """
 
     model_name: str
@@ -136,6 +138,7 @@ class Manifest:
     logged_by: Mapping[str, str]
     nonce: str
     created: str
+    lineage: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(sorted(self.files, key=lambda file: file.path)))
@@ -144,6 +147,11 @@ class Manifest:
     def content_digest(self) -> str:
         """Digest of what a worker loads and a caller is promised; see :func:`content_digest`."""
         return content_digest(self.spec, self.functions, self.options, self.files)
+
+    @property
+    def reference(self) -> str:
+        """``model/version``."""
+        return f"{self.model_name}/{self.version_name}"
 
     @property
     def size_bytes(self) -> int:
@@ -176,6 +184,7 @@ class Manifest:
                 "files": [file.to_json() for file in self.files],
                 "logged": self.logged.to_json(),
                 "logged_by": dict(self.logged_by),
+                "lineage": dict(self.lineage),
                 "nonce": self.nonce,
                 "created": self.created,
             }
@@ -215,6 +224,7 @@ class Manifest:
             logged_by=plain["logged_by"],
             nonce=plain["nonce"],
             created=plain["created"],
+            lineage=field_of(plain, "lineage", dict, {}),  # absent in versions that were logged before there was one
         )
 
 

@@ -53,11 +53,13 @@ class Head:
             raise AliasNotFoundError(f"There is no alias {alias!r}. Aliases: {known or 'none was set'}.")
         return self.aliases[alias]
 
+    def aliases_of(self, version_name: str) -> tuple[str, ...]:
+        """Return the aliases that point to a version, by name."""
+        return tuple(alias for alias, version in sorted(self.aliases.items()) if version == version_name)
+
     def names_of(self, version_name: str) -> tuple[str, ...]:
         """Return the pointers that hold a version: ``the default`` and aliases."""
-        aliases = tuple(
-            f"alias {alias!r}" for alias, version in sorted(self.aliases.items()) if version == version_name
-        )
+        aliases = tuple(f"alias {alias!r}" for alias in self.aliases_of(version_name))
         return ("the default", *aliases) if self.default == version_name else aliases
 
     def with_default(self, version_name: str | None) -> Head:

@@ -9,13 +9,15 @@ file is kept between the passes only where the disk has room for the whole model
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from airflow_provider_hfreg.errors import KeyNotFoundError
-from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore
+from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, KeyNotFoundError
+from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore, OnBytes
+from airflow_provider_hfreg.versions.layout import digest_hex
+from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 
 _HEADER_LENGTH_BYTES = 8
 
@@ -37,6 +39,13 @@ class Source(Protocol):
 
     def opened(self, path: str) -> AbstractContextManager[Path]:
         """Give a whole file as a local one, until the context ends."""
+
+    def send(self, store: ObjectStore, file: VersionFile) -> bool:
+        """
+        Store a file's blob without its bytes coming to this machine, and tell whether it was done.
+
+        What a server copies by itself is as good as what it had: nobody hashed it on the way.
+        """
 
 
 class LocalFolder:
@@ -66,6 +75,10 @@ class LocalFolder:
     def opened(self, path: str) -> Iterator[Path]:
         """Give a file where it lies."""
         yield self._folder / path
+
+    def send(self, store: ObjectStore, file: VersionFile) -> bool:  # noqa: ARG002 - the bytes are here already
+        """Nothing to spare: the bytes are here."""
+        return False
 
 
 class StoredFolder:
@@ -122,3 +135,73 @@ class StoredFolder:
         yield target
         if not self._keep:
             target.unlink()
+
+    def send(self, store: ObjectStore, file: VersionFile) -> bool:  # noqa: ARG002 - a file of a folder has no digest yet
+        """Not done: a file is published under the digest that was taken of it here."""
+        return False
+
+
+class StoredVersion:
+    """
+    The files of a version of another registry, each verified by its digest.
+
+    :param manifest: of the version.
+    :param scratch: an empty local folder for one file at a time; whoever made it removes it.
+    :param progress: gives the callback for one download.
+    """
+
+    def __init__(
+        self, store: ObjectStore, manifest: Manifest, scratch: Path, *, progress: Callable[[VersionFile], OnBytes]
+    ) -> None:
+        self.location = f"{manifest.model_name}/{manifest.version_name} in {store.url}"
+        self._store = store
+        self._files = {file.path: file for file in manifest.files}
+        self._scratch = scratch
+        self._progress = progress
+
+    def sizes(self) -> Mapping[str, int]:
+        """Return path → size, as the manifest says."""
+        return {path: file.size_bytes for path, file in self._files.items()}
+
+    def sketch(self, paths: tuple[str, ...]) -> Path:
+        """Not needed: the manifest tells what the model is."""
+        raise NotImplementedError
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[Path]:
+        """
+        Give a file's local copy.
+
+        :raises BlobMissingError: the registry has lost it.
+        :raises DigestMismatchError: the registry's copy is damaged.
+        """
+        file = self._files[path]
+        target = self._scratch / digest_hex(file.digest)
+        try:
+            self._store.download(file.key, target, on_bytes=self._progress(file), digest=file.digest)
+        except KeyNotFoundError as error:
+            raise self._lost(file) from error
+        except DigestMismatchError as error:
+            raise DigestMismatchError(
+                f"{path} of {self.location} is damaged: {error} Nothing was published. Restore the object there, or "
+                "delete it and log the same model again there under the same name."
+            ) from error
+        yield target
+        target.unlink()
+
+    def send(self, store: ObjectStore, file: VersionFile) -> bool:
+        """
+        Let the server copy the blob, where one server holds both registries.
+
+        :raises BlobMissingError: the registry has lost it.
+        """
+        try:
+            return store.copy_from(self._store, self._files[file.path].key, file.key)
+        except KeyNotFoundError as error:
+            raise self._lost(file) from error
+
+    def _lost(self, file: VersionFile) -> BlobMissingError:
+        return BlobMissingError(
+            f"{self.location} has lost its file {file.path}: there is no {self._store.location(file.key)}. Nothing was "
+            "published. Log the same model again there, which uploads what is missing, or restore the object."
+        )

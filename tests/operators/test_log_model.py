@@ -35,6 +35,7 @@ def test_a_folder_is_logged_with_all_that_is_said_about_it(registry, model_folde
         metrics={"accuracy": "0.91"},
         tags={"team": "growth"},
         comment="first",
+        training_data=["s3://lake/train"],
         options="{'cuda_version': None}",
         aliases="champion, candidate",
         set_default="True",
@@ -46,7 +47,9 @@ def test_a_folder_is_logged_with_all_that_is_said_about_it(registry, model_folde
     assert version.signature().outputs[0].name == "outputs"  # top_k arrived
     assert registry.get_model("tiny").aliases() == {"champion": "v1", "candidate": "v1"}
     assert registry.get_model("tiny").default.version_name == "v1"
-    assert version.manifest.logged_by == {"dag_id": "nightly", "task_id": "task", "run_id": "manual__1"}
+    lineage = version.lineage()
+    assert lineage.logged_by == {"dag_id": "nightly", "task_id": "task", "run_id": "manual__1"}
+    assert lineage.training_data == ["s3://lake/train"]
 
 
 def test_a_folder_of_sentence_transformers_says_itself_how_it_pools(registry, tmp_path, context):

@@ -1,0 +1,199 @@
+"""A version in another place: copied, exported, imported; its content the same, its lineage longer."""
+
+import json
+import shutil
+
+import pytest
+
+from airflow_provider_hfreg.errors import (
+    BlobMissingError,
+    DigestMismatchError,
+    InvalidNameError,
+    UnknownFormatError,
+    UnsafeModelError,
+    VersionExistsError,
+)
+from airflow_provider_hfreg.registry import Registry
+from airflow_provider_hfreg.storage.urls import open_store
+from airflow_provider_hfreg.testing.faults import FaultyStore
+
+TASK = "text-classification"
+
+
+@pytest.fixture
+def original(registry, classifier):
+    """A version with things said about it, then and later."""
+    version = registry.log_folder(
+        classifier,
+        model_name="finbert",
+        version_name="v1",
+        task=TASK,
+        pipeline_kwargs={"top_k": 2},
+        metrics={"accuracy": 0.9},
+        lineage={"training_data": "s3://lake/train", "ticket": 7},
+    )
+    version.set_tags({"stage": "live"})
+    registry.get_model("finbert").set_alias("champion", "v1")
+    return version
+
+
+@pytest.fixture
+def counted(store_url, request, tmp_path):
+    """A registry at the test's store, and the calls that are made of it."""
+    settings = request.getfixturevalue("s3_settings") if store_url.startswith("s3") else None
+    store = FaultyStore(open_store(store_url, settings))
+    return Registry(store, cache_folder=tmp_path / "counted"), store.faults
+
+
+def said(version):
+    return version.tags, version.metrics, version.comment
+
+
+def test_a_copy_within_a_registry_moves_no_byte_and_keeps_what_is_said(original, counted):
+    registry, faults = counted
+    copy = registry.copy_version("finbert@champion", model_name="finbert-prod", version_name="2026-01")
+    assert (copy.reference, copy.content_digest) == ("finbert-prod/2026-01", original.content_digest)
+    assert said(copy) == ({"stage": "live"}, {"accuracy": 0.9}, None)
+    assert not {"upload", "download", "copy", "copy_from", "open_reader"} & set(faults.calls)
+    assert registry.get_model("finbert-prod").aliases() == {}
+
+
+def test_a_copy_to_another_registry_of_one_server_moves_no_byte_through_this_machine(original, counted, tmp_path):
+    if original.registry_url.startswith("file"):
+        pytest.skip("a folder has no server that could copy: the files are read here, and verified")
+    source, faults = counted
+    other = FaultyStore(source._store.unwrapped.below("elsewhere"))
+    target = Registry(other, cache_folder=tmp_path / "target")
+    copy = target.copy_version(source.resolve("finbert/v1"))
+    assert copy.content_digest == original.content_digest
+    assert not {"upload", "download", "open_reader"} & set(faults.calls + other.faults.calls)
+    assert other.faults.calls["copy_from"] == len(original.manifest.files)
+    assert target.verify().damages == ()
+    assert {file.path for file in copy.manifest.files} == {path.name for path in copy.local_folder().iterdir()}
+
+
+def test_a_copy_to_another_store_is_streamed_and_verified(original, tmp_path):
+    target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "other-host")
+    copy = target.copy_version(original)
+    assert copy.content_digest == original.content_digest
+    assert target.verify().to_json() == {
+        "versions": 1,
+        "blobs": 4,
+        "size_bytes": original.manifest.size_bytes,
+        "damages": (),
+    }
+    assert not list((tmp_path / "other-host" / "scratch").iterdir())
+
+
+def test_the_lineage_of_a_copy_names_each_place_and_keeps_who_trained_it(original, registry, tmp_path):
+    target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "other-host")
+    staged = target.copy_version(original, model_name="staged")
+    copy = target.copy_version(staged, model_name="live", version_name="v9", keep_annotations=False)
+    lineage = copy.lineage()
+    assert (lineage.training_data, lineage.further) == ("s3://lake/train", {"ticket": 7})
+    assert (lineage.logged_by, lineage.logged_at) == (original.manifest.logged_by, original.manifest.created)
+    assert [(place["registry"], place["model_name"]) for place in lineage.copied_from] == [
+        (registry.url, "finbert"),
+        (target.url, "staged"),
+    ]
+    assert set(lineage.copied_from[0]["copied_by"]) == {"user", "host"}
+    assert said(copy) == ({}, {}, None)
+    assert copy.manifest.created > original.manifest.created
+
+
+def test_a_copy_again_changes_nothing_and_another_content_is_refused(original, registry, classifier):
+    assert registry.copy_version(original, version_name="v2").created
+    assert not registry.copy_version(original, version_name="v2").created
+    registry.log_folder(classifier, model_name="finbert", version_name="v3", task=TASK)
+    with pytest.raises(VersionExistsError):
+        registry.copy_version(original, version_name="v3")
+    with pytest.raises(InvalidNameError):
+        registry.copy_version(original, model_name="a/b")
+
+
+def test_a_damaged_or_lost_blob_is_not_copied_to_another_store(original, registry, tmp_path):
+    target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "other-host")
+    weights = next(file for file in original.manifest.files if file.path == "model.safetensors")
+    content = registry._store.get(weights.key)
+    registry._store.put(weights.key, content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DigestMismatchError, match=r"model\.safetensors of finbert/v1 in .* is damaged"):
+        target.copy_version(original)
+    registry._store.delete([weights.key])
+    with pytest.raises(BlobMissingError, match=r"has lost its file model\.safetensors"):
+        target.copy_version(original)
+    assert target.models() == []
+
+
+def test_an_export_is_a_plain_folder_and_comes_back_as_the_same_content(original, open_registry, tmp_path):
+    folder = original.export(tmp_path / "exported", verify=True)
+    assert {path.name for path in folder.iterdir()} == {
+        *(file.path for file in original.manifest.files),
+        "hfreg_manifest.json",
+    }
+    assert not any(path.is_symlink() for path in folder.iterdir())
+    back = open_registry().import_version(folder, model_name="other")
+    assert (back.reference, back.content_digest) == ("other/v1", original.content_digest)
+    assert said(back) == ({"stage": "live"}, {"accuracy": 0.9}, None)
+    assert [place["registry"] for place in back.lineage().copied_from] == [None]
+    assert open_registry().import_version(folder).created is False
+
+
+def test_an_export_is_imported_from_a_store(original, registry, s3_url, s3_settings, tmp_path):
+    folder = original.export(tmp_path / "exported")
+    if registry.url.startswith("s3"):
+        shared = open_store(s3_url, s3_settings).below("exports")
+        for path in folder.iterdir():
+            shared.upload(path.name, path)
+        assert registry.import_version(shared.url, model_name="other").content_digest == original.content_digest
+    else:
+        assert registry.import_version(folder.as_uri(), model_name="other").content_digest == original.content_digest
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (lambda folder: (folder / "config.json").write_text("{}"), "changed: config.json"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "missing: tokenizer.json"),
+        (lambda folder: (folder / "notes.txt").write_text("mine"), "added: notes.txt"),
+    ],
+)
+def test_an_export_that_was_edited_is_refused_and_named(file_registry, classifier, tmp_path, edit, told):
+    version = file_registry.log_folder(classifier, model_name="finbert", version_name="v1", task=TASK)
+    folder = version.export(tmp_path / "exported")
+    edit(folder)
+    with pytest.raises(DigestMismatchError, match=told):
+        file_registry.import_version(folder, model_name="other")
+    assert [model.name for model in file_registry.models()] == ["finbert"]
+
+
+def test_a_manifest_that_was_edited_or_is_not_there_is_refused(file_registry, classifier, tmp_path):
+    version = file_registry.log_folder(classifier, model_name="finbert", version_name="v1", task=TASK)
+    folder = version.export(tmp_path / "exported")
+    document = folder / "hfreg_manifest.json"
+    plain = json.loads(document.read_text())
+    plain["pipeline"]["parameters"] = {"top_k": 5}
+    document.write_text(json.dumps(plain))
+    with pytest.raises(UnknownFormatError, match="was changed after it was published"):
+        file_registry.import_version(folder, model_name="other")
+    document.write_text("{")
+    with pytest.raises(UnknownFormatError, match="no document of this package"):
+        file_registry.import_version(folder, model_name="other")
+    document.unlink()
+    with pytest.raises(UnknownFormatError, match="it is no exported version"):
+        file_registry.import_version(folder, model_name="other")
+
+
+def test_an_export_with_python_needs_consent_and_one_with_a_pickle_is_refused(file_registry, classifier, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(classifier, folder)
+    (folder / "own.py").write_text("print('hello')\n")
+    version = file_registry.log_folder(
+        folder, model_name="finbert", version_name="v1", task=TASK, trust_remote_code=True
+    )
+    exported = version.export(tmp_path / "exported")
+    with pytest.raises(UnsafeModelError, match="If you have read and trust it"):
+        file_registry.import_version(exported, model_name="other")
+    assert file_registry.import_version(exported, model_name="other", trust_remote_code=True).created
+    (exported / "weights.pkl").write_bytes(b"\x80\x04.")
+    with pytest.raises(UnsafeModelError, match=r"weights\.pkl"):
+        file_registry.import_version(exported, model_name="third", trust_remote_code=True)
