@@ -49,6 +49,12 @@ _CONNECTION_FORM: dict[str, Any] = {
             "description": "For aws:kms; empty: the account's default key.",
             "schema": {"type": ["string", "null"]},
         },
+        "read_only": {
+            "label": "Read-only",
+            "description": "Refuse to log, edit or delete through this connection. The bucket's policy is the guard; "
+            "this spares mistakes.",
+            "schema": {"type": ["boolean", "null"]},
+        },
     },
 }
 

@@ -1,12 +1,28 @@
-"""The commands that Airflow adds to its own; what they do is imported when they are called."""
+"""
+The commands that Airflow adds to its own; what they do is imported when they are called.
+
+Those of the registry are declared in ``commands.menu``, for both command lines; here they are given to Airflow, with
+its connection as the place of the registry. Those of pools and workers read Airflow's configuration and are only here.
+"""
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
+from collections.abc import Callable
 from typing import Any
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
+from airflow_provider_hfreg.commands.definition import Argument, Command, Group, argument
+from airflow_provider_hfreg.commands.menu import MENU
+from airflow_provider_hfreg.commands.running import run_command
+
+PROGRAM = "airflow hfreg"
 _COMMANDS = "airflow_provider_hfreg.cli.commands"
+_CONNECTION = argument(
+    "--conn-id", metavar="ID", help="Airflow connection of the registry; default: hfreg_default, unless --registry"
+)
 
 
 def get_hfreg_cli_commands() -> list[CLICommand]:
@@ -17,8 +33,9 @@ def get_hfreg_cli_commands() -> list[CLICommand]:
     return [
         GroupCommand(
             name="hfreg",
-            help="Hugging Face registry: executor pools and their workers",
+            help="Hugging Face registry: models and versions, executor pools and their workers",
             subcommands=[
+                *map(_given_to_airflow, MENU),
                 ActionCommand(
                     name="worker",
                     help="Run a resident worker of an executor pool",
@@ -57,5 +74,33 @@ def get_hfreg_cli_commands() -> list[CLICommand]:
     ]
 
 
+def _given_to_airflow(entry: Command | Group) -> CLICommand:
+    if isinstance(entry, Group):
+        return GroupCommand(entry.name, entry.help, subcommands=[*map(_given_to_airflow, entry.commands)])
+    return ActionCommand(
+        name=entry.name,
+        help=entry.help,
+        description=entry.description or entry.help,
+        epilog=entry.epilog(PROGRAM),
+        func=_runner(entry),
+        args=[_as_arg(given) for given in (*entry.arguments, _CONNECTION)],
+    )
+
+
+def _runner(command: Command) -> Callable[[Namespace], None]:
+    def run(options: Namespace) -> None:
+        from airflow_provider_hfreg.cli.places import find_place  # noqa: PLC0415 - the hook; only when a command runs
+
+        status = run_command(command, options, program=PROGRAM, find_place=find_place)
+        if status:
+            sys.exit(status)
+
+    return run
+
+
+def _as_arg(given: Argument) -> Any:
+    return Arg(given.flags, **given.options)  # type: ignore[no-untyped-call]
+
+
 def _argument(flag: str, **options: Any) -> Any:
-    return Arg((flag,), **options)  # type: ignore[no-untyped-call]
+    return _as_arg(argument(flag, **options))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, conf
 
+from airflow_provider_hfreg.commands.replies import Place
 from airflow_provider_hfreg.errors import HfregError, SettingsError
 from airflow_provider_hfreg.hooks.connections import HFREG_CONN_TYPE, get_connection, s3_settings_of, storage_url
 from airflow_provider_hfreg.versions.cache_settings import check_cache_size_gib
@@ -80,15 +81,23 @@ class HFRegistryHook(BaseHook):
         return s3_settings_of(self.connection)
 
     @cached_property
+    def place(self) -> Place:
+        """
+        Where the registry lies and how to reach it, in plain values.
+
+        :raises SettingsError: the connection is not complete.
+        """
+        read_only = bool(self.connection.extra_dejson.get("read_only"))
+        return Place(self.url, self.s3_settings, _cache_folder(), _cache_size_gib(), read_only=read_only)
+
+    @cached_property
     def registry(self) -> Registry:
         """The registry."""
         return self.get_conn()
 
     def get_conn(self) -> Registry:
         """Return the registry, as :attr:`registry` does."""
-        from airflow_provider_hfreg.registry import Registry  # noqa: PLC0415 - a DAG's parse needs none
-
-        return Registry(self.url, s3=self.s3_settings, cache_folder=_cache_folder(), cache_size_gib=_cache_size_gib())
+        return self.place.open()
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the store for the names of the models, and tell what came back."""

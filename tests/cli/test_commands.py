@@ -29,7 +29,7 @@ def configured(monkeypatch, tmp_path):
 
 def airflow(*arguments):
     command = [sys.executable, "-m", "airflow", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
 
 
 def test_airflow_offers_the_commands_and_exports_pools_that_it_imports(configured, tmp_path):

@@ -1,0 +1,69 @@
+"""Commands that delete: a version or a model, and what nobody needs any more. Without ``--yes`` they only tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_hfreg.commands.replies import Asked, Reply
+from airflow_provider_hfreg.commands.tables import facts, size_text, table
+from airflow_provider_hfreg.errors import ModelReferenceError
+from airflow_provider_hfreg.versions.garbage import GarbageReport
+from airflow_provider_hfreg.versions.layout import parse_reference
+
+_NOT_DONE = "Nothing was deleted. Give --yes to do it."
+_FREED_LATER = "Its files stay until `gc` frees what no other version holds."
+
+
+def delete(asked: Asked) -> Reply:
+    """Delete a version, or with ``--all-versions`` a model."""
+    reference = parse_reference(asked.options.reference)
+    model = asked.registry.get_model(reference.model_name)
+    if reference.alias is not None or (reference.version_name is None) != asked.options.all_versions:
+        raise ModelReferenceError(
+            f"{asked.options.reference!r} is not deleted: name one version, MODEL/VERSION (an alias may be moved at "
+            "this moment), or a MODEL with --all-versions."
+        )
+    if reference.version_name is None:
+        return _deleted(asked, model.version_names(), model.name, model.delete)
+    version = model.version(reference.version_name)
+    held = [alias for alias in model.pointers_to(version.version_name) if alias not in ("FIRST", "LAST")]
+    reply = _deleted(
+        asked, [version.version_name], version.reference, lambda: model.delete_version(version.version_name)
+    )
+    if asked.options.yes or not held:
+        return reply
+    pointers = ", ".join(f"@{alias}" for alias in held)
+    return Reply(reply.plain | {"held_by": held}, f"{reply.text}\nIt would be refused as long as {pointers} means it.")
+
+
+def _deleted(asked: Asked, names: list[str], what: str, do: Any) -> Reply:
+    plain = {"reference": what, "versions": names, "deleted": asked.options.yes}
+    if not asked.options.yes:
+        return Reply(plain, f"Would delete {what} ({len(names)} version(s)): {', '.join(names)}.\n{_NOT_DONE}")
+    do()
+    text = f"Deleted {what} ({len(names)} version(s)); the name is not used again.\n{_FREED_LATER}"
+    return Reply(plain, text)
+
+
+def gc(asked: Asked) -> Reply:
+    """Free what no version needs."""
+    report = asked.registry.collect_garbage(dry_run=not asked.options.yes)
+    return Reply(report.to_json(), _collected(report))
+
+
+def _collected(report: GarbageReport) -> str:
+    done = "Would free" if report.dry_run else "Freed"
+    counted = f"{done} {size_text(report.size_bytes)} in {len(report.blobs)} blob(s)."
+    blobs = table(("blob", "size"), [(key, size_text(size)) for key, size in sorted(report.blobs.items())])
+    more = facts(
+        {
+            "deleted versions": list(report.deleted_versions),
+            "spared for writers": f"{report.leased} blob(s)" if report.leased else None,
+            "leases of dead writers": list(report.leases),
+            "markers of dead collectors": list(report.markers),
+            "not ours, left alone": list(report.strange),
+            "not complete": None if report.is_complete else "the time ran out; the next collection goes on",
+        }
+    )
+    last = _NOT_DONE if report.dry_run else ""
+    return "\n\n".join(part for part in (counted, blobs if report.blobs else "", more, last) if part)

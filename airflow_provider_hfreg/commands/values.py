@@ -1,0 +1,65 @@
+"""How arguments of a command line become values: pairs and JSON. Light, for Airflow reads it in every process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def tag_pair(text: str) -> tuple[str, str]:
+    """
+    Read ``key=value``; both are text.
+
+    >>> tag_pair("team=risk=low")
+    ('team', 'risk=low')
+
+    :raises ArgumentTypeError: no ``=``.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise argparse.ArgumentTypeError(f"{text!r} is no key=value")
+    return key, value
+
+
+def tag_filter(text: str) -> tuple[str, str | None]:
+    """
+    Read ``key=value``, or ``key`` for any value.
+
+    >>> tag_filter("team"), tag_filter("team=")
+    (('team', None), ('team', ''))
+    """
+    key, equals, value = text.partition("=")
+    return key, value if equals else None
+
+
+def json_pair(text: str) -> tuple[str, Any]:
+    """
+    Read ``name=value``, where a value that is no JSON is text.
+
+    >>> json_pair("accuracy=0.91"), json_pair("labels=[1, 2]"), json_pair("note=held out")
+    (('accuracy', 0.91), ('labels', [1, 2]), ('note', 'held out'))
+
+    :raises ArgumentTypeError: no ``=``, JSON that was begun and is broken, or a number that JSON does not have.
+    """
+    name, value = tag_pair(text)
+    try:
+        return name, json.loads(value, parse_constant=_no_json)
+    except ValueError:
+        if value[:1] in tuple('[{"') or value in ("NaN", "Infinity", "-Infinity"):
+            raise argparse.ArgumentTypeError(f"the value of {name!r} is no JSON: {value!r:.80}") from None
+        return name, value
+
+
+def row_limit(text: str) -> int | float:
+    """
+    Read a number of rows, or a share of them.
+
+    >>> row_limit("100"), row_limit("0.01")
+    (100, 0.01)
+    """
+    return float(text) if "." in text else int(text)
+
+
+def _no_json(constant: str) -> None:
+    raise ValueError(constant)

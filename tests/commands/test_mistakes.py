@@ -1,0 +1,104 @@
+"""What a person gets who makes a mistake: one sentence that says what, where and what to do, and the right status."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["show", "finbrt"], "There is no model 'finbrt'"),
+        (["show", "finbert/v9"], "has no version 'v9'. It has 'v1', 'v2'"),
+        (["show", "finbert@nobody"], "There is no alias 'nobody'. Aliases: none was set."),
+        (["show", "a/b/c"], "write 'model/version', 'model@alias', or 'model'"),
+        (["alias", "finbert", "v1"], "names no alias: write MODEL@ALIAS"),
+        (["alias", "finbert@champion", "v9"], "has no version 'v9'"),
+        (["alias", "finbert@LAST", "v1"], "The alias 'LAST' is reserved"),
+        (["alias", "finbert@champion", "v1", "--remove"], "Give either a version or --remove."),
+        (["default", "finbert", "v9"], "has no version 'v9'"),
+        (["tag", "finbert/v9", "a=b"], "has no version 'v9'"),
+        (["tag", "finbert/v1", "key=hf_" + "a" * 34], "holds a Hugging Face token"),
+        (["search", "--metric", "accuracy"], "compares no metric"),
+        (["copy", "finbert/v1", "finbert@x"], "is an alias: write MODEL/VERSION"),
+        (["copy", "finbert/v1", "finbert/v2"], "exists with other content"),
+        (["import", "nowhere"], "there is nothing to log"),
+        (["export", "finbert/v1", "."], "is not empty"),
+        (["log", "nowhere", "--model", "m", "--task", "text-classification"], "there is nothing to log"),
+        (["log", "hub:a/b", "--model", "a/b", "--task", "ner"], "'a-b' would do"),
+        (["models", "--registry", "ftp://x"], "is no storage URL"),
+        (["models", "--registry", "s3://"], "names no bucket"),
+    ],
+)
+def test_a_mistake_ends_with_a_sentence_and_status_1(finbert, arguments, said):
+    ended = finbert.here(*arguments)
+    assert (ended.status, ended.out) == (1, "")
+    assert said in ended.err
+    assert ended.err.splitlines()[-1].startswith("python -m airflow_provider_hfreg: ")
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["frobnicate"], "invalid choice: 'frobnicate'"),
+        (["show"], "MODEL/VERSION"),
+        (["tag", "finbert/v1", "novalue"], "'novalue' is no key=value"),
+        (["metric", "finbert/v1", 'report={"f1": '], "the value of 'report' is no JSON"),
+        (["metric", "finbert/v1", "auc=NaN"], "the value of 'auc' is no JSON"),
+        (["log", "x", "--model", "m"], "--task"),
+        (["run", "finbert", "in.csv", "out", "--max-row-errors", "many"], "--max-row-errors"),
+    ],
+)
+def test_wrong_usage_is_told_with_status_2(on_folder, arguments, said):
+    ended = on_folder.here(*arguments)
+    assert (ended.status, ended.out) == (2, "")
+    assert said in ended.err
+    assert "usage: python -m airflow_provider_hfreg" in ended.err
+
+
+def test_no_registry_is_told_how_to_name_one(on_folder):
+    ended = on_folder.here("models", HFREG_REGISTRY="")
+    assert ended.status == 1
+    assert "Give --registry s3://bucket/prefix or file:///folder, or set HFREG_REGISTRY." in ended.err
+
+
+def test_wrong_keys_are_told_without_repeating_them(hfreg):
+    if hfreg.url.startswith("file"):
+        pytest.skip("a folder has no keys")
+    ended = hfreg("models", AWS_SECRET_ACCESS_KEY="a-wrong-secret-that-nobody-must-see")
+    assert ended.status == 1
+    assert "Traceback" not in ended.err
+    assert "a-wrong-secret" not in ended.err + ended.out
+
+
+def test_a_damaged_blob_is_named_with_the_versions_that_need_it(finbert):
+    blob = next(path for path in (finbert.folder / "store" / "blobs").rglob("*") if len(path.name) == 64)
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    blob.write_bytes(content)
+    ended = finbert.here("verify", "finbert")
+    assert (ended.status, ended.err) == (1, "")
+    assert blob.name in ended.out
+    assert "finbert/v1, finbert/v2" in ended.out
+    blob.unlink()
+    [damage] = finbert.here("verify", "--json").plain["damages"]
+    assert (damage["problem"], damage["needed_by"]) == ("is missing", ["finbert/v1", "finbert/v2"])
+
+
+def test_a_document_that_is_no_json_is_named(finbert):
+    head = finbert.folder / "store" / "models" / "finbert" / "head.json"
+    head.write_text("{broken")
+    ended = finbert.here("show", "finbert")
+    assert ended.status == 1
+    assert "head.json is no document of this package" in ended.err
+
+
+def test_the_end_of_a_pipe_is_no_error(finbert):
+    command = f"{sys.executable} -m airflow_provider_hfreg versions finbert | true; echo ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, **finbert.environment}
+    ended = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("0\n", "")
