@@ -41,6 +41,16 @@ def test_airflow_offers_the_commands_and_exports_pools_that_it_imports(configure
     assert all(pool["include_deferred"] for pool in pools.values())
 
 
+def test_the_commands_of_a_registry_take_its_place_from_a_connection(configured, tmp_path, monkeypatch):
+    connection = {"conn_type": "hfreg", "host": str(tmp_path / "registry")}
+    monkeypatch.setenv("AIRFLOW_CONN_OURS", json.dumps(connection))
+    ended = airflow("hfreg", "show", "finbert/v1", "--conn-id", "ours")
+    assert ended.returncode == 1
+    sentence = ended.stderr.splitlines()[-1]
+    assert sentence.startswith("airflow hfreg: There is no model 'finbert' in file://")
+    assert "nothing was ever logged there" in sentence
+
+
 def test_a_misspelt_pool_ends_the_command_with_one_sentence(configured):
     configured(executor_pools={"cpu": {}})
     ended = airflow("hfreg", "worker", "--pool", "gpu")

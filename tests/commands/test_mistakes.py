@@ -28,6 +28,10 @@ import pytest
         (["export", "finbert/v1", "."], "is not empty"),
         (["log", "nowhere", "--model", "m", "--task", "text-classification"], "there is nothing to log"),
         (["log", "hub:a/b", "--model", "a/b", "--task", "ner"], "'a-b' would do"),
+        (["delete", "finbert"], "name one version, MODEL/VERSION"),
+        (["delete", "finbert@FIRST", "--yes"], "name one version, MODEL/VERSION"),
+        (["delete", "finbert/v1", "--yes"], "is the default (the oldest, as none was set)"),
+        (["delete", "finbert/v9"], "has no version 'v9'"),
         (["models", "--registry", "ftp://x"], "is no storage URL"),
         (["models", "--registry", "s3://"], "names no bucket"),
     ],
@@ -87,6 +91,22 @@ def test_a_damaged_blob_is_named_with_the_versions_that_need_it(finbert):
     blob.unlink()
     [damage] = finbert.here("verify", "--json").plain["damages"]
     assert (damage["problem"], damage["needed_by"]) == ("is missing", ["finbert/v1", "finbert/v2"])
+
+
+def test_nothing_is_deleted_without_yes_and_what_was_deleted_is_told_as_such(finbert):
+    told = finbert.here("delete", "finbert/v2")
+    assert (told.status, told.out.splitlines()[-1]) == (0, "Nothing was deleted. Give --yes to do it.")
+    assert finbert.here("show", "finbert/v2").status == 0
+    finbert.here("gc")
+    assert finbert.here("delete", "finbert/v2", "--yes").status == 0
+    for command in (("show", "finbert/v2"), ("alias", "finbert@x", "v2"), ("delete", "finbert/v2", "--yes")):
+        ended = finbert.here(*command)
+        assert ended.status == 1
+        assert "Version 'v2' of model 'finbert' was deleted at 20" in ended.err
+    foreseen = finbert.here("gc", "--json").plain
+    assert (foreseen["dry_run"], foreseen["deleted_versions"]) == (True, ["models/finbert/versions/v2.json"])
+    assert finbert.here("gc", "--yes", "--json").plain["deleted_versions"] == foreseen["deleted_versions"]
+    assert finbert.here("gc", "--json").plain["deleted_versions"] == []
 
 
 def test_a_document_that_is_no_json_is_named(finbert):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from airflow_provider_hfreg.errors import SettingsError, StorageUrlError
+from airflow_provider_hfreg.errors import SettingsError, StorageDeniedError, StorageUrlError
 from airflow_provider_hfreg.hooks.connections import get_connection, s3_settings_of
 from airflow_provider_hfreg.hooks.hfreg import HFRegistryHook
 from airflow_provider_hfreg.testing.models import text_classifier
@@ -44,6 +44,16 @@ def test_a_connection_in_json_gives_url_and_settings(connect):
     assert (settings.access_key_id, settings.secret_access_key) == ("key", "secret")
     assert (settings.endpoint_url, settings.region_name) == ("http://127.0.0.1:8333", "eu-central-1")
     assert (settings.sse, settings.sse_kms_key_id) == ("aws:kms", None)
+
+
+def test_a_connection_for_reading_refuses_to_write(connect, tmp_path):
+    connect("hfreg_default", host=tmp_path.as_uri(), extra={"read_only": True})
+    registry = HFRegistryHook().registry
+    assert registry.models() == []
+    with pytest.raises(StorageDeniedError, match="read_only=True"):
+        registry.log_folder(tmp_path, model_name="m", task="text-classification")
+    connect("hfreg_default", host=tmp_path.as_uri(), extra={"read_only": False})
+    assert not HFRegistryHook().place.read_only
 
 
 @pytest.mark.parametrize(
