@@ -67,6 +67,9 @@ soak: $(INSTALLED)  ## Kill parts of the stack while it runs tables, round after
 
 install: $(INSTALLED)  ## Only make the virtual environment, if it is not there
 
+bench: $(INSTALLED)  ## Run all benchmarks and write docs/benchmarks.md (ARGS="encoders" for some)
+	$(BIN)/python benchmarks/run_all.py $(ARGS)
+
 lint: $(INSTALLED)  ## Check style, types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ machine they are the steadier of the two.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
@@ -57,20 +58,29 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
-def interleaved(ways: Mapping[str, Callable[[], Any]], *, repeat: int) -> dict[str, Timed]:
-    """Run every way once to set things up, then all of them in turn, ``repeat`` times."""
+def interleaved(ways: Mapping[str, Callable[[], Any]], *, repeat: int, children: bool = False) -> dict[str, Timed]:
+    """
+    Run every way once to set things up, then all of them in turn, ``repeat`` times.
+
+    :param children: count the CPU seconds of child processes that have ended instead of this one's.
+    """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for act in ways.values():
         act()
     for _ in range(repeat):
         for name, act in ways.items():
-            cpu_s, wall_s = time.process_time(), time.perf_counter()
+            cpu_s, wall_s = _cpu_s(children=children), time.perf_counter()
             act()
-            taken[name].append((time.process_time() - cpu_s, time.perf_counter() - wall_s))
+            taken[name].append((_cpu_s(children=children) - cpu_s, time.perf_counter() - wall_s))
     return {
         name: Timed(statistics.median(cpu for cpu, _ in each), statistics.median(wall for _, wall in each))
         for name, each in taken.items()
     }
+
+
+def _cpu_s(*, children: bool) -> float:
+    used = os.times()
+    return used.children_user + used.children_system if children else time.process_time()
 
 
 def best_of(timed: Mapping[str, Timed], names: list[str]) -> str:
@@ -125,3 +135,10 @@ def _processor() -> str:
         facts.setdefault(key.strip(), value.strip())
     named = facts.get("model name", platform.processor())
     return f"{named} (family {facts.get('cpu family', '?')}, model {facts.get('model', '?')})"
+
+
+def skip_without(module: str) -> None:
+    """End with a line that says why, where an optional package to compare with is not installed."""
+    if importlib.util.find_spec(module) is None:
+        print(f"{module} is not installed here: pip install 'airflow-provider-hfreg[bench]'")
+        raise SystemExit(0)

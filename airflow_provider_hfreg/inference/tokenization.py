@@ -221,7 +221,10 @@ def _flat(fact: TokenFact, lists: Sequence[Sequence[Any]]) -> Ragged:
         flat = np.fromiter(itertools.chain.from_iterable(values), np.int64, 2 * sum(lengths)).reshape(-1, 2)
         return Ragged.of(lengths, flat)
     if fact in (TokenFact.WORD, TokenFact.TEXT):
-        return Ragged.of(lengths, np.fromiter((-1 if value is None else value for value in values), np.int64))
+        numbers = np.array(
+            list(values), np.float64
+        )  # which makes NaN of None, at a third of what asking each one costs
+        return Ragged.of(lengths, np.nan_to_num(numbers, nan=-1).astype(np.int64))
     return Ragged.of(lengths, np.array(list(values), np.bool_ if fact is TokenFact.SPECIAL else np.int64))
 
 

@@ -21,13 +21,15 @@ import gc
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_hfreg.errors import InvalidOptionError
 from airflow_provider_hfreg.pipelines.catalog import find_column_task
 
 if TYPE_CHECKING:
     from airflow_provider_hfreg.inference.calls import AnyEngine
+    from airflow_provider_hfreg.pipelines.spec import PipelineSpec
     from airflow_provider_hfreg.registry.version import ModelVersion
     from airflow_provider_hfreg.versions.manifest import ModelFunction
 
@@ -41,35 +43,57 @@ class Resident:
 
 
 # Least recently used first. Consent to remote code is part of the key: who did not give it gets no model that runs it.
-_residents: OrderedDict[tuple[str, str, bool, str], Resident] = OrderedDict()
+# The last part is the precision, where another than the version's own was asked for.
+_residents: OrderedDict[tuple[str, str, bool, str, str | None], Resident] = OrderedDict()
 _lock = threading.RLock()  # held while loading: two loads at once would each count the same free memory
 
 
 def get_resident(
-    version: ModelVersion, function: ModelFunction, *, device: str | None = None, trust_remote_code: bool = False
+    version: ModelVersion,
+    function: ModelFunction,
+    *,
+    device: str | None = None,
+    trust_remote_code: bool = False,
+    precision: str | None = None,
 ) -> Resident:
-    """Return the resident model of a version's content behind one of its functions, loading it if there is none."""
-    from airflow_provider_hfreg.inference.devices import choose_device  # noqa: PLC0415 - torch
+    """
+    Return the resident model of a version's content behind one of its functions, loading it if there is none.
 
-    chosen = choose_device(device)
-    key = (version.content_digest, chosen, trust_remote_code, function.target_method)
+    :param precision: to load it in; None for the version's own.
+    :raises InvalidOptionError: there is no such precision, or none to choose for a function of a given signature.
+    """
+    from airflow_provider_hfreg.inference.devices import choose_device  # noqa: PLC0415 - torch
+    from airflow_provider_hfreg.inference.numerics import precision_named  # noqa: PLC0415 - torch
+
+    chosen, by_columns = choose_device(device), find_column_task(version.task, function.target_method) is not None
+    other = precision_named(precision)
+    other = None if other == version.spec.dtype else other
+    if other is not None and not by_columns:
+        raise InvalidOptionError(
+            f"precision is {precision!r}, and {function.target_method!r} of {version.reference} is a method with a "
+            f"signature of its own: it computes in the {version.spec.dtype} that it was logged with. Leave it out."
+        )
+    key = (version.content_digest, chosen, trust_remote_code, function.target_method, other)
     with _lock:
         if key not in _residents:
-            by_columns = find_column_task(version.task, function.target_method) is not None
-            make = _by_columns if by_columns else _by_calls
-            _residents[key] = make(version, function, chosen, trust_remote_code)
+            _residents[key] = (
+                _by_columns(version, chosen, trust_remote_code, other)
+                if by_columns
+                else _by_calls(version, function, chosen, trust_remote_code)
+            )
         _residents.move_to_end(key)
         return _residents[key]
 
 
-def _by_columns(version: ModelVersion, _: ModelFunction, device: str, trust_remote_code: bool) -> Resident:  # noqa: FBT001
+def _by_columns(version: ModelVersion, device: str, trust_remote_code: bool, precision: str | None) -> Resident:  # noqa: FBT001
     from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
     from airflow_provider_hfreg.inference.fitting import fitted  # noqa: PLC0415 - torch
     from airflow_provider_hfreg.inference.loading import load_pipeline  # noqa: PLC0415 - torch
 
-    _make_room(version, device)
+    spec = version.spec if precision is None else replace(version.spec, dtype=precision)
+    _make_room(spec, device)
     held = version.hold_folder()
-    loaded = load_pipeline(held.path, version.spec, device=device, trust_remote_code=trust_remote_code)
+    loaded = load_pipeline(held.path, spec, device=device, trust_remote_code=trust_remote_code)
     return Resident(held.while_lives(Engine(fitted(loaded))))
 
 
@@ -92,7 +116,7 @@ def load_pipeline_object(version: ModelVersion, *, device: str | None = None, tr
 
     chosen = choose_device(device)
     with _lock:
-        _make_room(version, chosen)
+        _make_room(version.spec, chosen)
     held = version.hold_folder()
     return held.while_lives(load_object(held.path, version.spec, device=chosen, trust_remote_code=trust_remote_code))
 
@@ -109,9 +133,9 @@ def release_residents() -> None:
     gc.collect()
 
 
-def _make_room(version: ModelVersion, device: str) -> None:
+def _make_room(spec: PipelineSpec, device: str) -> None:
     """
-    Let models of the device go until the version's weights fit.
+    Let models of the device go until the weights fit.
 
     :raises ModelTooLargeError: they do not fit even then.
     """
@@ -121,7 +145,7 @@ def _make_room(version: ModelVersion, device: str) -> None:
         required_bytes,
     )
 
-    required = required_bytes(version.spec)
+    required = required_bytes(spec)
     while required > free_memory_bytes(device) and (resident := [key for key in _residents if key[1] == device]):
         del _residents[resident[0]]
         gc.collect()

@@ -55,6 +55,7 @@ def run_frame(
     on_row_error: str,
     output_format: str,
     seed: int | None,
+    threads: int | None,
     resident: Callable[[], Resident],
 ) -> Any:
     """
@@ -66,14 +67,20 @@ def run_frame(
 
     if on_row_error not in ("raise", "null"):
         raise InvalidOptionError(f"on_row_error is {on_row_error!r}; write 'raise' or 'null'.")
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InvalidOptionError(f"threads is {threads!r}; write a whole number from 1 on, or None.")
     signature = function.signature
     checked = check_params(params, signature.params, version.reference)
     columns = version.output_schema(output_format, function_name=function.target_method, params=params)
     window = from_frame(frame, signature.inputs, optional=version.optional_inputs(function.target_method))
     chosen_seed = secrets.randbits(32) if seed is None else seed
-    result = _run_window(
-        resident(), window, checked, output_format=OutputFormat(output_format), columns=columns, seed=chosen_seed
-    )
+    loaded = resident()
+    from airflow_provider_hfreg.inference.numerics import described, threads_of  # noqa: PLC0415 - torch
+
+    with threads_of(threads):
+        result = _run_window(
+            loaded, window, checked, output_format=OutputFormat(output_format), columns=columns, seed=chosen_seed
+        )
     good = to_frame(result.outputs, signature, frame.index[result.row], truncated_rows=result.truncated_rows)
     if result.errors and on_row_error == "raise":
         raise _rows_failed(version, result, len(frame), good)
@@ -86,6 +93,7 @@ def run_frame(
         "content_digest": version.content_digest,
         "seed": chosen_seed,
         "failed_rows": len(result.errors),
+        **described(loaded.engine, threads),
     }
     return whole
 

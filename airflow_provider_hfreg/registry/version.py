@@ -290,7 +290,12 @@ class ModelVersion:
     # --- running it
 
     def engine(
-        self, function_name: str = "__call__", *, device: str | None = None, trust_remote_code: bool = False
+        self,
+        function_name: str = "__call__",
+        *,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        precision: str | None = None,
     ) -> AnyEngine:
         """
         Return the loaded model, ready to run rows. It stays in this process: the next call of an equal version gets it.
@@ -298,12 +303,15 @@ class ModelVersion:
         :param function_name: as for :meth:`run`.
         :param device: ``cpu``, ``cuda:0`` …; None chooses.
         :param trust_remote_code: consent to running the Python files that the version holds.
+        :param precision: as for :meth:`run`.
         :raises ModelTooLargeError: the weights do not fit into the free memory; nothing was downloaded.
         """
         from airflow_provider_hfreg.registry.residency import get_resident  # noqa: PLC0415 - loads torch
 
         function = self.manifest.function(function_name)
-        return get_resident(self, function, device=device, trust_remote_code=trust_remote_code).engine
+        return get_resident(
+            self, function, device=device, trust_remote_code=trust_remote_code, precision=precision
+        ).engine
 
     def load(self, *, device: str | None = None, trust_remote_code: bool = False, verify: bool = False) -> Any:
         """
@@ -333,6 +341,8 @@ class ModelVersion:
         seed: int | None = None,
         device: str | None = None,
         trust_remote_code: bool = False,
+        precision: str | None = None,
+        threads: int | None = None,
     ) -> Any:
         """
         Run a frame: one output row per row, in its order, with its index. The frame is not changed.
@@ -346,6 +356,10 @@ class ModelVersion:
             says. ``struct``: as Arrow values, ``list<struct<…>>`` in a column of ``pandas.ArrowDtype``;
             :meth:`output_schema` tells their types. The other columns are the same in both.
         :param seed: of sampling; None draws one. It is in the result's ``attrs["hfreg"]``.
+        :param precision: ``bfloat16`` or ``float16`` for other numbers than the version's own, ``float32`` for those of
+            a version that was logged in fewer bits; None: the version's own. ``attrs["hfreg"]`` says what it ran in and
+            what that means.
+        :param threads: of torch on the CPU, for this run; None: those of the process, within the container's cores.
         :returns: a ``pandas.DataFrame`` with the signature's output columns.
         :raises RowsFailedError: some rows failed; it carries the others' results.
         :raises ColumnMissingError: the frame lacks a column.
@@ -364,5 +378,8 @@ class ModelVersion:
             on_row_error=on_row_error,
             output_format=output_format,
             seed=seed,
-            resident=lambda: get_resident(self, function, device=device, trust_remote_code=trust_remote_code),
+            threads=threads,
+            resident=lambda: get_resident(
+                self, function, device=device, trust_remote_code=trust_remote_code, precision=precision
+            ),
         )
