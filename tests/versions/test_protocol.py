@@ -29,8 +29,8 @@ SAFE_BUT_SLOW = {
     "two writers and two collectors, leases age": (World(leases_age=True), 390_202),
     "two writers and two collectors, markers age": (World(markers_age=True), 519_633),
     "two writers, a collector, two blobs, leases age": (World(2, 1, TWO, leases_age=True), 160_182),
-    "a writer, two collectors, two blobs, leases age": (World(1, 2, TWO, leases_age=True), 54_484),
-    "a writer, two collectors, two blobs, markers age": (World(1, 2, TWO, markers_age=True), 206_186),
+    "two writers, a collector, two blobs, markers age": (World(2, 1, TWO, markers_age=True), 79_675),
+    "a writer, two collectors, two blobs, time": (World(1, 2, TWO, leases_age=True, markers_age=True), 881_937),
 }
 TIME = World(1, 2, leases_age=True, markers_age=True)
 MUTATIONS = {
