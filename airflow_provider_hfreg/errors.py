@@ -9,7 +9,8 @@ Every error of this package: one tree, one root.
     │   ├── ModelNotFoundError
     │   ├── VersionNotFoundError           also: deleted
     │   ├── AliasNotFoundError
-    │   └── FunctionNotFoundError          (ValueError)
+    │   ├── FunctionNotFoundError          (ValueError)
+    │   └── RunNotFoundError               no batch run of this id wrote to the output folder
     ├── ConflictError
     │   ├── KeyExistsError                 put-if-absent met an object
     │   ├── VersionExistsError             the version name is taken by other content
@@ -122,6 +123,10 @@ class AliasNotFoundError(NotFoundError):
 
 class FunctionNotFoundError(NotFoundError, ValueError):
     """The version has no such function; the message lists those it has."""
+
+
+class RunNotFoundError(NotFoundError):
+    """No batch run of this id wrote to the output folder, or several begin so."""
 
 
 class ConflictError(HfregError):

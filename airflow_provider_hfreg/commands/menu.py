@@ -8,7 +8,7 @@ adds its connection, and its commands for workers and pools.
 from __future__ import annotations
 
 from airflow_provider_hfreg.commands.definition import Argument, Command, Group, argument
-from airflow_provider_hfreg.commands.values import json_pair, row_limit, tag_filter, tag_pair
+from airflow_provider_hfreg.commands.values import age, json_pair, row_limit, tag_filter, tag_pair
 
 REGISTRY = argument(
     "--registry",
@@ -276,5 +276,56 @@ _CARE = (
     ),
 )
 
-MENU: tuple[Command | Group, ...] = (*_LOOK, *_CHANGE, *_MOVE, *_USE, *_CARE)
+_OUTPUT = argument("output", metavar="OUTPUT", help="the output folder of batch runs; path or URL")
+_RUNS = Group(
+    "runs",
+    "Batch runs below an output folder: list, show, clean",
+    (
+        Command(
+            "list",
+            "List the batch runs that wrote to an output folder",
+            "runs:list_",
+            (_OUTPUT, AS_JSON),
+            description="List the batch runs that wrote to an output folder, the one that changed last first: how far "
+            "each is, with which\nversion, how many rows were set aside, and how many workers of a pool are at it. A "
+            "run in a task's own process leaves\nno trace between two shards: it is 'unfinished', and its last change "
+            "is all that tells.",
+            examples=("runs list s3://lake/scores/2026-01-01", "runs list ./scores --json"),
+        ),
+        Command(
+            "show",
+            "Show one batch run, and each of its shards under way",
+            "runs:show",
+            (_OUTPUT, argument("run_id", metavar="RUN", help="its id, or the beginning of it"), AS_JSON),
+            examples=("runs show s3://lake/scores 6d0629",),
+        ),
+        Command(
+            "clean",
+            "Remove what old batch runs left beside their parts",
+            "runs:clean_",
+            (
+                _OUTPUT,
+                argument(
+                    "--older-than",
+                    required=True,
+                    type=age,
+                    metavar="AGE",
+                    help="since anything of a run changed last, such as 30d or 12h",
+                ),
+                argument("--unfinished", action="store_true", help="also runs that nobody works on, after a day"),
+                YES,
+                AS_JSON,
+            ),
+            description="Remove the folders of old batch runs below _hfreg/: plans, reports, quarantined rows. Parts "
+            "stay, and a run that\nsomebody works on is never touched. A task whose report is gone computes its result "
+            "anew when it runs again.",
+            examples=(
+                "runs clean s3://lake/scores --older-than 30d",
+                "runs clean s3://lake/scores --older-than 30d --yes",
+            ),
+        ),
+    ),
+)
+
+MENU: tuple[Command | Group, ...] = (*_LOOK, *_CHANGE, *_MOVE, *_USE, *_CARE, _RUNS)
 """In the order in which help lists them."""

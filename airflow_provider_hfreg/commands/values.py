@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from datetime import timedelta
 from typing import Any
 
 
@@ -63,3 +65,18 @@ def row_limit(text: str) -> int | float:
 
 def _no_json(constant: str) -> None:
     raise ValueError(constant)
+
+
+def age(text: str) -> timedelta:
+    """
+    Read days or hours.
+
+    >>> age("30d"), age("12h")
+    (datetime.timedelta(days=30), datetime.timedelta(seconds=43200))
+
+    :raises ArgumentTypeError: anything else.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})([dh])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age: write days or hours, such as 30d or 12h")
+    return timedelta(days=int(match[1])) if match[2] == "d" else timedelta(hours=int(match[1]))
