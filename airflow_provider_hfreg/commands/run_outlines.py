@@ -128,6 +128,8 @@ def traces_below(store: ObjectStore) -> list[RunTraces]:
     """Return the traces of all runs of an output folder, the one that changed last first: two listings."""
     documents: dict[str, dict[str, ObjectInfo]] = {}
     for info in store.list_infos(layout.RUNS_FOLDER):
+        if info.key.startswith(layout.STAGED_FOLDER):  # the input of runs, and none of them
+            continue
         run_id, slash, name = info.key.removeprefix(layout.RUNS_FOLDER).partition("/")
         if slash:
             documents.setdefault(run_id, {})[name] = info

@@ -101,6 +101,11 @@ def test_an_empty_folder_has_no_runs(desk):
     assert desk.seen() == {}
 
 
+def test_staged_rows_are_no_run(desk):
+    desk.output.put(f"{layout.STAGED_FOLDER}{'0' * 10}-{'1' * 10}-0/staged.json", b"{}")
+    assert desk.seen() == {}
+
+
 def test_every_kind_of_run_is_told_with_how_far_it_is(desk):
     report = desk.run("done")
     left = desk.leave("left")
