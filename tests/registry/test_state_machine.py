@@ -146,6 +146,20 @@ class RegistryMachine(RuleBasedStateMachine):
 
         self.change(action, apply, VersionExistsError)
 
+    @rule(model=MODELS, version=VERSIONS, other=MODELS, other_version=VERSIONS)
+    def copy_version(self, model, version, other, other_version):
+        def action(registry):
+            registry.copy_version(f"{model}/{version}", model_name=other, version_name=other_version)
+
+        def apply(expected):
+            content = self._model(expected, model).versions.get(version)
+            known = self._model(expected, other)
+            if content is None or other_version in known.deleted:
+                return False
+            return known.versions.setdefault(other_version, content) == content
+
+        self.change(action, apply, *NOT_THERE, VersionExistsError)
+
     @rule(model=MODELS, version=VERSIONS)
     def set_default(self, model, version):
         def apply(expected):
