@@ -111,6 +111,6 @@ def test_the_dags_own_callbacks_still_run(supervise):
 def test_every_retryable_leaf_is_one_on_purpose():
     leaves = [leaf for leaf in vars(errors_module).values() if isinstance(leaf, type) and issubclass(leaf, HfregError)]
     retryable = {leaf.__name__ for leaf in leaves if leaf.retryable}
-    lost = {"CompareAndSwapLostError", "PublishStateUnknownError", "StorageUnavailableError"}
-    away = {"BrokerUnavailableError", "NoWorkerError", "ShardFailedError"}
+    lost = {"CompareAndSwapLostError", "LeaseLapsedError", "PublishStateUnknownError", "StorageUnavailableError"}
+    away = {"BrokerUnavailableError", "DatabaseUnavailableError", "NoWorkerError", "ShardFailedError"}
     assert retryable == lost | away | {"DeviceMemoryError", "DeviceLostError"}
