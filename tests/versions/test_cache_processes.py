@@ -24,7 +24,7 @@ from airflow_provider_hfreg.versions.cache import HostCache
 _WEIGHTS_BYTES = 20_000_000  # three ranges on S3
 
 CHILD = """
-import json, os, sys, time
+import json, os, resource, sys, time
 from pathlib import Path
 from airflow_provider_hfreg.errors import HfregError
 from airflow_provider_hfreg.storage.settings import S3Settings
@@ -35,7 +35,7 @@ from airflow_provider_hfreg.versions.publish import find_manifest
 
 url, s3, cache, given = json.loads(sys.argv[1])
 if "file_bytes" in given:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (given["file_bytes"],) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (given["file_bytes"],) * 2)
 store = FaultyStore(open_store(url, S3Settings(**s3) if s3 else None))
 manifest = find_manifest(store, "finbert", given.get("version", "v1"))
 if "user" in given:  # after whatever Python loads late, for it may lie in somebody else's home
