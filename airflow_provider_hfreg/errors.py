@@ -70,9 +70,10 @@ Every error of this package: one tree, one root.
         ├── RunCancelledError              stopped as asked; running again goes on
         └── RunAbandonedError              another run took this one's place
 
-``retryable`` is read where an operator turns an error into a retry or into ``AirflowFailException``, and nowhere else
-that would hide it. A bad row is no exception but a value: :class:`airflow_provider_hfreg.signatures.rows.RowError`.
-A message says what happened, where, and what to do, in one paragraph.
+``retryable`` is read where an operator turns an error into a retry or into ``AirflowFailException``, and where a run on
+a pool decides whether a shard is sent again; nothing else hides an error by it. A bad row is no exception but a
+value: :class:`airflow_provider_hfreg.signatures.rows.RowError`. A message says what happened, where, and what to do,
+in one paragraph.
 """
 
 from __future__ import annotations

@@ -6,17 +6,21 @@ import argparse
 import json
 import logging
 import sys
+import textwrap
 from pathlib import Path
 
 from airflow_provider_hfreg.errors import HfregError
-from airflow_provider_hfreg.workers.settings import read_settings
+from airflow_provider_hfreg.workers.settings import EXAMPLE, read_settings
 
-_EPILOG = """\
+_TOLD = """\
 A worker keeps models loaded and executes shards of batch runs that operators send to its pool's queue. It is told by
-one file of settings: the broker, the keys that messages are signed with, the pools, and the storages that it may touch.
+one file of settings: the broker, the keys that messages are signed with, the pools, and the storages that it may touch:
+
+{example}
 
 stop it with SIGTERM: it finishes the batch of rows it is at, hands its shard back and ends, usually within seconds.
 """
+_EPILOG = _TOLD.format(example=textwrap.indent(EXAMPLE.strip(), "  "))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,6 +53,7 @@ def _run(options: argparse.Namespace) -> int:
             "storages": [storage.url for storage in settings.storages],
             "cache_folder": None if settings.cache_folder is None else str(settings.cache_folder),
             "cache_size_gib": settings.cache_size_gib,
+            "lapse_s": settings.lapse_s,
         }
         print(json.dumps(shown, indent=2))
         return 0

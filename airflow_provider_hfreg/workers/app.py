@@ -6,12 +6,14 @@ Invariants:
 - Its own control exchange: an Airflow deployment on the same broker neither sees these workers nor stops them. On Redis
   it also takes a database of its own.
 - JSON alone is accepted, there is no result backend, and the only task takes one signed text.
-- Whoever is asked answers from Celery's own thread; the model runs in another one.
+- Whoever is asked answers from Celery's own thread; the model runs in another one. The answer is signed, the
+  question is not: who asks learns names of runs and models; who could answer for others could end their runs.
 """
 
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -21,12 +23,13 @@ from celery.worker.control import Panel, inspect_command
 from kombu.exceptions import OperationalError
 
 from airflow_provider_hfreg.errors import BrokerUnavailableError, SettingsError
-from airflow_provider_hfreg.workers.messages import ShardMessage, message_id, signed
+from airflow_provider_hfreg.workers.messages import ShardMessage, message_id, signed, signed_answer, verified_answer
 from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.settings import WorkersSettings
 
 TASK = "hfreg.shard"
 _STATUS, _LOOK = "hfreg_status", "hfreg_look"
+_ANSWER = "answer"
 _VISIBILITY_TIMEOUT_S = 6 * 3600  # of Redis: longer than the longest shard; see the decision on executor pools
 _SLOTS = 2  # one shard is computed while another one's rows are read
 # A client waits no minute for a broker that is gone.
@@ -50,6 +53,7 @@ def make_app(settings: WorkersSettings) -> Celery:
     """Return the application; nothing is connected yet."""
     # Not the process's own application, which in a task or a triggerer is another one.
     app = Celery("hfreg", broker=settings.broker_url, set_as_current=False)
+    app.hfreg_keys = settings.message_keys
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -110,10 +114,8 @@ def serve(app: Celery, worker: Worker, pool: ExecutorPool, *, place: str) -> Non
     ).start()
 
 
-def _status(state: Any, pool: str | None = None) -> Mapping[str, Any] | None:
-    worker = state.app.hfreg_worker
-    status = worker.status()
-    return status if pool in (None, status["pool"]) else {"pool": status["pool"]}
+def _status(state: Any, nonce: object = None) -> Mapping[str, Any]:
+    return {_ANSWER: signed_answer(state.app.hfreg_worker.status(), nonce, state.app.hfreg_keys)}
 
 
 def _look(state: Any) -> None:
@@ -128,6 +130,7 @@ class Broker:
     """
     A sender's side of the application.
 
+    :ivar strangers: how many answers to the last question were of nobody with these keys.
     :raises BrokerUnavailableError: by every method, where the broker does not answer.
     """
 
@@ -135,6 +138,7 @@ class Broker:
         self._app = make_app(settings)
         self._keys = settings.message_keys
         self._pool = pool
+        self.strangers = 0
         connection = self._app.connection_for_write()
         try:
             # A transport's client raises errors of its own, which kombu wraps in some calls and not in others.
@@ -168,10 +172,11 @@ class Broker:
         :param timeout_s: waited for in full after the last answer: nobody knows how many will come.
         :param limit: return as soon as there are so many answers.
         """
+        nonce = uuid.uuid4().hex
         answers = self._asking(
             lambda: self._app.control.broadcast(
                 _STATUS,
-                arguments={"pool": self._pool.name},
+                arguments={"nonce": nonce},
                 reply=True,
                 timeout=timeout_s,
                 limit=limit,
@@ -180,8 +185,11 @@ class Broker:
                 matcher="pcre",
             )
         )
-        statuses = [status for answer in answers or [] for status in answer.values()]
-        return [status for status in statuses if status.get("pool") == self._pool.name and "worker" in status]
+        told = [answer for named in answers or [] for answer in named.values()]
+        given = [answer.get(_ANSWER) if isinstance(answer, Mapping) else None for answer in told]
+        statuses = [verified_answer(answer, nonce, self._keys) for answer in given]
+        self.strangers = statuses.count(None)
+        return [status for status in statuses if status is not None and status.get("pool") == self._pool.name]
 
     def tell_to_look(self) -> None:
         """Tell all workers to look for what was stopped."""

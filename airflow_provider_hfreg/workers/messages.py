@@ -1,9 +1,11 @@
 """
-What a sender tells a worker: which shard of which run. JSON, signed and dated; nothing in it is executed or unpickled.
+What a sender tells a worker: which shard of which run; and what a worker says of itself when it is asked. JSON, signed
+and dated; nothing in it is executed or unpickled.
 
 A message only wakes: all that it says is looked up in storage, and storage decides. It is signed because a worker
-spends hours of a GPU on it, and dated because a broker may bring it back tomorrow. Signing is
-:class:`itsdangerous.URLSafeTimedSerializer` with HMAC-SHA256 (RFC 2104); what is signed is no secret.
+spends hours of a GPU on it, and dated because a broker may bring it back tomorrow. An answer is signed with the
+question's nonce, because it can end a run: whoever reaches the broker could make one up, or repeat an old one. Signing
+is :class:`itsdangerous.URLSafeTimedSerializer` with HMAC-SHA256 (RFC 2104); what is signed is no secret.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 from airflow_provider_hfreg.errors import MessageExpiredError, MessageRefusedError
 
 PROTOCOL = 1
-_SALT = "airflow-provider-hfreg.shard"
+_SHARD, _ANSWER = "airflow-provider-hfreg.shard", "airflow-provider-hfreg.answer"  # one never passes for the other
+_NONCE_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def message_id(text: object) -> str:
 
 def signed(message: ShardMessage, keys: Sequence[str]) -> str:
     """Return a message as text, signed with the first key and dated now."""
-    return str(_serializer(keys[:1]).dumps({"protocol": PROTOCOL, **asdict(message)}))
+    return str(_serializer(keys[:1], _SHARD).dumps({"protocol": PROTOCOL, **asdict(message)}))
 
 
 def verified(text: object, keys: Sequence[str]) -> ShardMessage:
@@ -97,7 +100,7 @@ def verified(text: object, keys: Sequence[str]) -> ShardMessage:
     :raises MessageExpiredError: it is too old, or from another time.
     """
     try:
-        plain, sent = _serializer(keys).loads(str(text), return_timestamp=True)
+        plain, sent = _serializer(keys, _SHARD).loads(str(text), return_timestamp=True)
     except BadData as error:
         raise MessageRefusedError(
             "The message is not signed with one of this worker's keys. Give sender and workers the same "
@@ -120,6 +123,32 @@ def verified(text: object, keys: Sequence[str]) -> ShardMessage:
     return message
 
 
+def signed_answer(status: Mapping[str, Any], nonce: object, keys: Sequence[str]) -> str:
+    """
+    Return what a worker says of itself, as the answer to one question.
+
+    :param status: plain JSON values.
+    :param nonce: of the question.
+    """
+    return str(_serializer(keys[:1], _ANSWER).dumps([str(nonce)[:_NONCE_LENGTH], dict(status)]))
+
+
+def verified_answer(text: object, nonce: str, keys: Sequence[str]) -> Mapping[str, Any] | None:
+    """
+    Return what a worker said; None: it was none that has these keys, or it answered another question.
+
+    >>> key = "a key of sixteen or more"
+    >>> verified_answer(signed_answer({"worker": "w"}, "n1", [key]), "n1", [key])
+    {'worker': 'w'}
+    >>> verified_answer(signed_answer({"worker": "w"}, "n1", [key]), "n2", [key])
+    """
+    try:
+        answered, status = _serializer(keys, _ANSWER).loads(str(text))
+    except (BadData, ValueError, TypeError):
+        return None
+    return status if answered == nonce and isinstance(status, Mapping) else None
+
+
 def _message(plain: Mapping[str, Any]) -> ShardMessage:
     given: dict[str, Any] = {name: plain.get(name) for name in _TYPES}
     for name, kind in _TYPES.items():
@@ -135,7 +164,7 @@ def _message(plain: Mapping[str, Any]) -> ShardMessage:
     return message
 
 
-def _serializer(keys: Sequence[str]) -> URLSafeTimedSerializer:
+def _serializer(keys: Sequence[str], salt: str) -> URLSafeTimedSerializer:
     # Of several keys itsdangerous signs with the last and tries all.
     digest = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-    return URLSafeTimedSerializer(list(reversed(keys)), salt=_SALT, signer_kwargs=digest)
+    return URLSafeTimedSerializer(list(reversed(keys)), salt=salt, signer_kwargs=digest)

@@ -60,12 +60,15 @@ def run_processes(
     :param command: starts a child; ``--index`` and its number are appended.
     :param processes: None: one for each GPU, else one.
     :param index: of this process, where it is such a child.
+    :raises SettingsError: less than one process, or none of the GPUs that the pool is for.
     """
+    if processes is not None and processes < 1:
+        raise SettingsError(f"--processes is {processes}; it must be 1 or more. Without it there is one for each GPU.")
     if index is not None:
         end_with_parent()
         run_worker(settings, pool, index=index)
         return
-    count = processes or count_devices(pool)
+    count = count_devices(pool) if processes is None else processes
     if count == 1:
         run_worker(settings, pool)
         return

@@ -46,10 +46,17 @@ def roll_call(
     """
     for timeout_s in ROLL_CALLS_S:
         check_not_cancelled(cancelled)
-        statuses = broker.statuses(timeout_s=timeout_s, limit=1 if is_any_enough else None)
+        # Where a stranger was the first to answer, the others are waited for.
+        statuses = broker.statuses(timeout_s=timeout_s, limit=1 if is_any_enough and not broker.strangers else None)
         if statuses:
             _check_obedient(statuses, sent)
             return statuses
+    if broker.strangers:
+        raise NoWorkerError(
+            f"No worker of the executor pool {pool.name!r} answers with one of the message_keys that are set here; "
+            f"{broker.strangers} answered with others. Give senders and workers the same message_keys, and restart "
+            "the workers; if they have them, somebody else uses this broker."
+        )
     raise NoWorkerError(
         f"No worker of the executor pool {pool.name!r} answers on its broker. Start one where the hardware is: "
         f"`airflow hfreg worker --pool {pool.name}`, or `python -m airflow_provider_hfreg.workers --pool {pool.name} "

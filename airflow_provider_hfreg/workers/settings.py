@@ -2,22 +2,7 @@
 What a worker and whoever sends to it are told: broker, keys, pools, and the storages that may be touched.
 
 Plain values, from one TOML file or from a mapping (which is how an Airflow deployment gives them); checked whole before
-anything begins. No secret is in a ``repr`` or a message.
-
-.. code-block:: toml
-
-    broker_url = "redis://redis:6379/5"     # a database of its own
-    message_keys = ["a long random text"]   # or $HFREG_MESSAGE_KEYS, separated by commas; the first signs, all verify
-    cache_folder = "/var/cache/hfreg"
-    cache_size_gib = 200
-
-    [pools.gpu-a10]
-    device = "cuda"
-    cuda_version = "12.4"
-
-    [[storages]]                            # a worker touches nothing outside of these
-    url = "s3://lake"
-    endpoint_url = "http://minio:9000"      # left out: AWS, with the machine's own credentials
+anything begins. No secret is in a ``repr`` or a message. :data:`EXAMPLE` shows the file.
 """
 
 from __future__ import annotations
@@ -35,6 +20,23 @@ from airflow_provider_hfreg.storage.settings import S3Settings
 from airflow_provider_hfreg.storage.urls import parse_url
 from airflow_provider_hfreg.versions.cache_settings import check_cache_size_gib
 from airflow_provider_hfreg.workers.pools import ExecutorPool
+
+EXAMPLE = """\
+broker_url = "redis://redis:6379/5"     # a database of its own
+message_keys = ["a long random text"]   # or $HFREG_MESSAGE_KEYS, separated by commas; the first signs, all verify
+cache_folder = "/var/cache/hfreg"       # left out: ~/.cache/hfreg
+cache_size_gib = 200                    # left out: half of the disk
+lapse_s = 30                            # of a claim that its worker does not write anew; longer where storage is slow
+
+[pools.gpu-a10]                         # the same as the senders'
+device = "cuda"
+cuda_version = "12.4"
+
+[[storages]]                            # a worker touches nothing outside of these
+url = "s3://lake"
+endpoint_url = "http://minio:9000"      # left out: AWS, with the machine's own credentials
+"""
+"""A file of settings, as ``--help`` and the page of the workers show it."""
 
 _KEYS_VARIABLE = "HFREG_MESSAGE_KEYS"
 _SHORTEST_KEY = 16

@@ -154,6 +154,16 @@ def test_the_tasks_of_the_page_of_the_workers_make_a_dag_in_a_deployment_as_it_d
     assert {task.pool for task in read.tasks} == {sender_settings().pool("gpu-a10").airflow_pool}
 
 
+def test_the_settings_of_the_page_of_the_workers_are_those_that_help_shows_and_a_worker_reads(tmp_path, monkeypatch):
+    from airflow_provider_hfreg.workers.settings import EXAMPLE, read_settings
+
+    assert indented_blocks(WORKERS, "toml") == [EXAMPLE]
+    (tmp_path / "worker.toml").write_text(EXAMPLE)
+    settings = read_settings(tmp_path / "worker.toml")
+    assert settings.pool("gpu-a10").cuda_version is not None
+    assert [storage.url for storage in settings.storages] == ["s3://lake"]
+
+
 def run_python(page, given, *, are_numbers_equal=True):
     """
     Run a page's Python in order and compare what it prints with what the page says.

@@ -11,7 +11,7 @@ from itsdangerous import URLSafeTimedSerializer
 
 from airflow_provider_hfreg.errors import MessageExpiredError, MessageRefusedError
 from airflow_provider_hfreg.workers import messages
-from airflow_provider_hfreg.workers.messages import ShardMessage, signed, verified
+from airflow_provider_hfreg.workers.messages import ShardMessage, signed, signed_answer, verified, verified_answer
 
 KEYS = ("the first key of two", "the second key of two")
 MESSAGE = ShardMessage("s3://lake/out", "0123456789-0123456789", "digest", 7, "sender", 2, takes_over='"etag"')
@@ -65,6 +65,25 @@ def test_a_signed_message_that_was_changed_is_refused(data):
         return
 
 
+def test_an_answer_is_to_one_question_and_by_one_of_the_keys():
+    old, new = KEYS
+    answer = signed_answer({"worker": "w"}, "question", [new, old])
+    assert verified_answer(answer, "question", [old, new]) == {"worker": "w"}
+    assert verified_answer(answer, "another question", [old, new]) is None
+    assert verified_answer(answer, "question", [old]) is None
+
+
+@pytest.mark.parametrize("text", ["", None, 7, {"worker": "w"}, json.dumps(["question", {"worker": "w"}]), "a.b.c"])
+def test_what_is_not_signed_answers_nothing(text):
+    assert verified_answer(text, "question", KEYS) is None
+
+
+def test_a_message_does_not_pass_for_an_answer_nor_an_answer_for_a_message():
+    assert verified_answer(signed(MESSAGE, KEYS), "question", KEYS) is None
+    with pytest.raises(MessageRefusedError, match="not signed"):
+        verified(signed_answer({"worker": "w"}, "question", KEYS), KEYS)
+
+
 @pytest.mark.parametrize("skew_s", [-100, -2, 0, 2, 100])
 def test_a_clock_that_is_a_little_off_either_way_does_no_harm(monkeypatch, skew_s):
     text = signed(MESSAGE, KEYS)
@@ -104,7 +123,7 @@ def test_a_message_of_another_protocol_is_refused_with_both_numbers(monkeypatch)
 
 
 def test_a_message_of_another_shape_is_refused():
-    serializer: URLSafeTimedSerializer = messages._serializer(KEYS[:1])
+    serializer: URLSafeTimedSerializer = messages._serializer(KEYS[:1], messages._SHARD)
     for plain in ({"protocol": 1, "shard": "7"}, {"protocol": 1}, [1], "text"):
         with pytest.raises(MessageRefusedError):
             verified(serializer.dumps(plain), KEYS)

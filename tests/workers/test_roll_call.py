@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 
+import pytest
+
+from airflow_provider_hfreg.errors import NoWorkerError
 from airflow_provider_hfreg.workers.app import Broker
 from airflow_provider_hfreg.workers.roll_call import roll_call
 
@@ -21,3 +25,13 @@ def test_one_answer_is_enough_to_begin_and_only_the_pools_own_workers_are_asked(
         assert len({status["worker"] for status in broker.statuses(timeout_s=5)}) == 2
     with contextlib.closing(Broker(worker.settings, worker.settings.pool("cpu"))) as broker:
         assert [status["pool"] for status in broker.statuses(timeout_s=5)] == ["cpu"]
+
+
+def test_an_answer_without_the_senders_keys_counts_for_nothing_and_is_told(worker):
+    """Somebody who reaches the broker could else end a run by what he answers."""
+    settings = replace(worker.settings, message_keys=("other keys than the worker's",))
+    pool = settings.pool("cpu")
+    with contextlib.closing(Broker(settings, pool)) as broker:
+        with pytest.raises(NoWorkerError, match=r"1 answered with others\. Give senders and workers the same"):
+            roll_call(broker, pool, is_any_enough=True)
+        assert broker.strangers == 1
