@@ -1,6 +1,7 @@
 """The host's cache: verified, shared, never partial."""
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -174,11 +175,73 @@ def test_a_blob_that_is_gone_is_told_with_its_version_and_logging_again_brings_i
     assert (cache.folder_of(counted, manifest) / lost.path).exists()
 
 
-def test_a_folder_with_a_foreign_file_or_a_lost_link_is_built_again(counted, manifest, tmp_path):
+def _links(folder):
+    return {path: (path.lstat().st_ino, path.readlink()) for path in folder.rglob("*") if path.is_symlink()}
+
+
+def test_a_cache_that_is_reached_by_another_path_is_the_same_to_both(counted, manifest, tmp_path):
+    """As by a home that is a link: who comes by the other path finds the folder right, and touches nothing of it."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "other").symlink_to("home")
+    one, other = (HostCache(tmp_path / name / "cache") for name in ("home", "other"))
+    with one.hold(counted, manifest) as folder:
+        before = folder.stat().st_ino, _links(folder)
+        with other.hold(counted, manifest) as same:
+            assert same != folder
+            for file in manifest.files:
+                assert (same / file.path).read_bytes() == (folder / file.path).read_bytes()
+        assert (folder.stat().st_ino, _links(folder)) == before
+    assert counted.faults.calls["download"] == len(manifest.files)
+
+
+def test_a_cache_that_was_moved_is_still_right(counted, manifest, tmp_path):
+    HostCache(tmp_path / "cache").hold(counted, manifest).release()
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    with HostCache(tmp_path / "moved").hold(counted, manifest) as folder:
+        assert weights_of(folder).stat().st_size > 1000
+    assert counted.faults.calls["download"] == len(manifest.files)
+
+
+def _lose(link):
+    link.unlink()
+
+
+def _lead_astray(link):
+    link.unlink()
+    link.symlink_to("nowhere")
+
+
+def _overwrite(link):
+    link.unlink()
+    link.write_text("foreign")
+
+
+def _bury(link):
+    link.unlink()
+    (link / "deeper").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("damage", [_lose, _lead_astray, _overwrite, _bury])
+def test_a_damaged_folder_is_mended_in_place_while_it_is_read(counted, manifest, tmp_path, damage):
     cache = HostCache(tmp_path / "cache")
-    folder = cache.folder_of(counted, manifest)
-    (folder / "config.json").unlink()
-    assert (cache.folder_of(counted, manifest) / "config.json").exists()
+    with cache.hold(counted, manifest) as folder:
+        (folder / "foreign").symlink_to("config.json")
+        damage(folder / "config.json")
+        weights, inode = _links(folder)[folder / "model.safetensors"], folder.stat().st_ino
+        with cache.hold(counted, manifest):
+            assert sorted(path.name for path in _links(folder)) == sorted(file.path for file in manifest.files)
+            assert (folder / "config.json").read_bytes().startswith(b"{")
+        assert folder.stat().st_ino == inode
+        assert _links(folder)[folder / "model.safetensors"] == weights  # what was right was not touched
+
+
+def test_a_folder_that_is_a_file_is_made_a_folder(counted, manifest, tmp_path):
+    cache = HostCache(tmp_path / "cache")
+    held = cache.hold(counted, manifest)
+    shutil.rmtree(held.path)
+    held.path.write_text("")
+    with cache.hold(counted, manifest) as folder:
+        assert weights_of(folder).exists()
 
 
 def test_entries_are_read_only(counted, manifest, tmp_path):

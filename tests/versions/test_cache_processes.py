@@ -20,6 +20,7 @@ import pytest
 from airflow_provider_hfreg.errors import DigestMismatchError
 from airflow_provider_hfreg.testing.faults import FaultyStore
 from airflow_provider_hfreg.versions.cache import HostCache
+from airflow_provider_hfreg.versions.cache import places as places_module
 
 _WEIGHTS_BYTES = 20_000_000  # three ranges on S3
 
@@ -298,6 +299,51 @@ def test_a_forked_child_holds_nothing_of_its_parents(store, manifest, cache):
     os.close(end)
     assert os.waitpid(child, 0)[1] == 0
     os.close(awake)
+
+
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("ask", ["is_locked", "sweep_scratch", "scratch"])
+def test_a_child_that_is_forked_while_a_lock_is_tried_keeps_none(cache, monkeypatch, ask):
+    """The real locks; only the moment of the fork is chosen: right after one was taken."""
+    host_places = places_module.Places(cache)
+    (host_places.made("scratch") / "left").mkdir()
+    lock = host_places.made("scratch") / "left.lock"
+    lock.touch()
+    awake, end = os.pipe()
+    children = []
+
+    def fork(taken):
+        children.append(os.fork())
+        if not children[-1]:
+            os.close(end)
+            os.read(awake, 1)
+            os._exit(0)
+        return taken
+
+    watched = os.open(lock, os.O_RDWR)
+    try:
+        if ask == "scratch":
+            with host_places.scratch() as folder:
+                os.close(watched)
+                watched = os.open(f"{folder}.lock", os.O_RDWR)
+                fork(None)
+        else:
+            monkeypatch.setattr(places_module, "try_lock", lambda taken, real=places_module.try_lock: fork(real(taken)))
+            if ask == "is_locked":
+                os.close(watched)
+                watched = host_places.open_lock("held-0")
+                assert not host_places.is_locked("held-0")
+            else:
+                host_places.sweep_scratch()
+            monkeypatch.undo()
+        assert len(children) == 1
+        assert places_module.try_lock(watched)  # although the child lives, with the descriptor
+    finally:
+        os.close(watched)
+        os.close(end)
+        for child in children:
+            os.waitpid(child, 0)
+        os.close(awake)
 
 
 # --- damage, on both stores

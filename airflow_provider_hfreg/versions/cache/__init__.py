@@ -5,7 +5,7 @@ The cache of a host: verified copies of blobs, shared by every process, and fold
 
     <cache>/sha256/<hex>                 a blob, read-only; only ever a whole, verified one
     <cache>/records/<hex>.json           how the file looked when it was verified; changed last when it was used last
-    <cache>/folders/<content hex>/<path> links to blobs: a version's folder
+    <cache>/folders/<content hex>/<path> relative links to blobs: a version's folder
     <cache>/locks/<hex>.lock             one download at a time
     <cache>/locks/held-<content hex>     shared by those who read the folder
     <cache>/locks/eviction               alone to evict, shared to begin to hold
@@ -14,6 +14,7 @@ The cache of a host: verified copies of blobs, shared by every process, and fold
     host.py      HostCache: a version's folder, held while it is read
     entries.py   one blob on the disk: is it what it was when it was verified
     holds.py     who reads a folder now
+    links.py     a version's folder of links, mended while it is read
     eviction.py  what goes when the room is short; which it is, is decided without I/O
     places.py    names, modes, locks and scratch folders
 

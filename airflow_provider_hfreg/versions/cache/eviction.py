@@ -16,6 +16,7 @@ from pathlib import Path
 
 from airflow_provider_hfreg.versions.cache.entries import Entry
 from airflow_provider_hfreg.versions.cache.holds import hold_name
+from airflow_provider_hfreg.versions.cache.links import find_links
 from airflow_provider_hfreg.versions.cache.places import Places
 
 _log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def _usages(places: Places, needed: set[str]) -> list[Usage]:
 
 def _targets(folder: Path) -> set[str]:
     """Return the names of the blobs that a folder's links lead to, whether they are there or not."""
-    return {link.readlink().name for link in folder.rglob("*") if link.is_symlink()}
+    return {Path(text).name for text in find_links(folder).values()}
 
 
 def _children(folder: Path) -> list[Path]:

@@ -25,6 +25,7 @@ from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
 from airflow_provider_hfreg.versions.cache.entries import Entry
 from airflow_provider_hfreg.versions.cache.eviction import EVICTION, bound_bytes, make_room
 from airflow_provider_hfreg.versions.cache.holds import HeldFolder, hold, hold_for_life
+from airflow_provider_hfreg.versions.cache.links import link_text, mend
 from airflow_provider_hfreg.versions.cache.places import Places
 from airflow_provider_hfreg.versions.cache_settings import check_cache_size_gib
 from airflow_provider_hfreg.versions.layout import digest_hex
@@ -66,10 +67,10 @@ class HostCache:
         :raises StorageUnavailableError: the disk is full of what others read.
         """
         folder = self._places.folders / digest_hex(manifest.content_digest)
-        blobs = {file.path: self._entry(file).path for file in manifest.files}
+        links = {file.path: link_text(file.path, self._entry(file).name) for file in manifest.files}
         with self._explained(manifest.size_bytes), self._places.locked(EVICTION, shared=True):
             held = hold(self._places, folder, self._trim)
-            self._link(folder, blobs)  # before the blobs come: the links say which ones must stay
+            mend(self._places, folder, links)  # before the blobs come: the links say which ones must stay
         try:
             for file in manifest.files:
                 try:
@@ -92,26 +93,6 @@ class HostCache:
     def prefetch(self, store: ObjectStore, manifest: Manifest, *, progress: ProgressOf | None = None) -> None:
         """Fetch what this host lacks, for a load that comes soon; it may be evicted before."""
         self.hold(store, manifest, progress=progress).release()
-
-    def _link(self, folder: Path, blobs: dict[str, Path]) -> None:
-        """Put a folder of links in place, unless another process does while this one waits for the lock."""
-        if _links_to(folder, blobs):
-            return
-        parent = self._places.made("folders")
-        with self._places.locked(f"{folder.name}.lock"), self.scratch() as scratch:
-            if _links_to(folder, blobs):
-                return
-            built = scratch / "folder"
-            built.mkdir()
-            for path, blob in blobs.items():
-                link = built / path
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(blob)
-            for made in (built, *(path for path in built.rglob("*") if path.is_dir() and not path.is_symlink())):
-                self._places.open_up(made)
-            if folder.exists():
-                folder.rename(scratch / "damaged")
-            built.rename(parent / folder.name)
 
     # --- one blob
 
@@ -222,11 +203,3 @@ def _check_size(store: ObjectStore, file: VersionFile, size_bytes: int) -> None:
             f"version's manifest says {file.size_bytes:,}: the manifest was changed after it was published. Restore it "
             "from the bucket's versions, or log the model again under another version name."
         )
-
-
-def _links_to(folder: Path, blobs: dict[str, Path]) -> bool:
-    try:
-        found = {str(link.relative_to(folder)): link.readlink() for link in folder.rglob("*") if link.is_symlink()}
-    except OSError:
-        return False
-    return found == blobs

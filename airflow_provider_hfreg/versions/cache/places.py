@@ -105,8 +105,7 @@ class Places:
             fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process forked meanwhile has the descriptor too
-            os.close(descriptor)
+            unlock(descriptor)
 
     def is_locked(self, name: str) -> bool:
         """Tell whether somebody holds a lock at this moment."""
@@ -114,7 +113,7 @@ class Places:
         try:
             return not try_lock(descriptor)
         finally:
-            os.close(descriptor)
+            unlock(descriptor)
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -129,7 +128,7 @@ class Places:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             Path(f"{folder}.lock").unlink(missing_ok=True)
-            os.close(lock)
+            unlock(lock)
 
     def sweep_scratch(self) -> None:
         """Remove what killed processes of this user left behind."""
@@ -144,7 +143,7 @@ class Places:
                     elif _is_abandoned(lock) and try_lock(descriptor):
                         lock.unlink()
                 finally:
-                    os.close(descriptor)
+                    unlock(descriptor)
 
 
 def try_lock(descriptor: int) -> bool:
@@ -154,6 +153,12 @@ def try_lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def unlock(descriptor: int) -> None:
+    """Give a lock back, if it was taken, for all who have the descriptor: closing leaves it to a child forked since."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _is_abandoned(path: Path) -> bool:
