@@ -55,6 +55,7 @@ Every error of this package: one tree, one root.
     │   ├── MessageRefusedError            unsigned, of another protocol, or pointing outside
     │   │   └── MessageExpiredError        too old; it was sent again
     │   ├── ShardFailedError               retryable: a shard failed on its workers, for no reason of ours
+    │   ├── ShardIgnoredError              retryable: a shard was sent several times, and idle workers do not take it
     │   └── ShardAbandonedError            a shard was begun several times and ended never: its workers died
     ├── StackError                         of `make stack`: a part of it does not start, or is not there
     └── RunError
@@ -331,6 +332,12 @@ class MessageExpiredError(MessageRefusedError):
 
 class ShardFailedError(WorkerError):
     """A shard failed on its workers with an error that is none of this package's."""
+
+    retryable = True
+
+
+class ShardIgnoredError(WorkerError):
+    """A shard was sent several times, and a worker that has nothing else to do does not take it."""
 
     retryable = True
 

@@ -94,11 +94,23 @@ def doctor(_arguments: Any) -> None:
 
 
 def _described(status: Mapping[str, Any]) -> Iterator[str]:
-    running = status["running"]
-    doing = (
-        "idle" if running is None else f"shard {running['shard']} of {running['batch_run_id']} for {running['for_s']} s"
-    )
-    yield f"{status['worker']}: {doing}, {len(status['models'])} model(s) loaded, up for {status['uptime_s']} s"
+    models, uptime_s = len(status["models"]), status["uptime_s"]
+    yield f"{status['worker']}: {_doing(status)}, {models} model(s) loaded, up for {uptime_s} s"
+
+
+def _doing(status: Mapping[str, Any]) -> str:
+    """
+    Return what a worker does, in words.
+
+    >>> _doing({"running": None, "in_hand": []})
+    'idle'
+    >>> _doing({"running": None, "in_hand": [{"batch_run_id": "r", "shard": 3, "doing": "fetching"}]})
+    'fetching for shard 3 of r'
+    """
+    if (running := status["running"]) is not None:
+        return f"shard {running['shard']} of {running['batch_run_id']} for {running['for_s']} s"
+    held = (f"{one['doing']} for shard {one['shard']} of {one['batch_run_id']}" for one in status["in_hand"])
+    return next(held, "idle")
 
 
 def _ills(pool: ExecutorPool, statuses: Sequence[Mapping[str, Any]]) -> Iterator[str]:

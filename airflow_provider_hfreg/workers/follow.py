@@ -7,7 +7,7 @@ to give up. It never decides that a shard is done: a claim says so, and the part
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from airflow_provider_hfreg.errors import HfregError, ShardAbandonedError, ShardFailedError, find_error_class
@@ -20,7 +20,7 @@ _SUSPECT = 3
 """A shard that was begun this often without an end waits until all others are done: what ends a worker takes those
 with it that wait there, and a run that is given up is to have all else committed."""
 
-_IGNORED = 3  # a shard that was sent this often, while a worker was idle, is one that workers do not take
+_IGNORED = 3  # a shard that was sent this often, while a worker had nothing in hand, is one that workers do not take
 _RETRY_S = 5.0  # before a shard that failed is sent again, times the delivery
 
 
@@ -65,6 +65,7 @@ class Follower:
         self._shards = {shard: _Shard() for shard in shards}
         self._lapse_s, self._resend_s, self._sender = lapse_s, resend_s, sender
         self._is_first = True
+        self._overlooked: set[tuple[int, str]] = set()  # at the last roll call: shard, and a worker that is idle
 
     @property
     def open(self) -> int:
@@ -120,6 +121,20 @@ class Follower:
     def ignored(self) -> list[int]:
         """Return shards that were sent several times and that nobody claimed."""
         return [shard for shard, state in self._shards.items() if not state.done and state.unclaimed >= _IGNORED]
+
+    def overlooked(self, idle: Iterable[str], in_hand: Collection[int]) -> tuple[int, str] | None:
+        """
+        Take a roll call, and return an ignored shard and a worker that had nothing in hand at this one and the last.
+
+        Between two messages a worker has nothing in hand for a moment, so one roll call proves nothing.
+
+        :param idle: names of the workers that have nothing in hand.
+        :param in_hand: shards of this run that a worker has in hand.
+        """
+        before = self._overlooked
+        ignored = [shard for shard in self.ignored() if shard not in in_hand]
+        self._overlooked = {(shard, worker) for worker in idle for shard in ignored}
+        return min(before & self._overlooked, default=None)
 
     def looked(self) -> None:
         """All claims that were there have been told: what changes from now on is new."""

@@ -22,8 +22,8 @@ from airflow_provider_hfreg.errors import (
     HfregError,
     KeyNotFoundError,
     NoWorkerError,
+    ShardIgnoredError,
     StorageUnavailableError,
-    WorkerError,
 )
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.begun import BegunRun
@@ -102,6 +102,7 @@ class Following:
 
         :raises RunCancelledError: it is to stop.
         :raises NoWorkerError: the workers are gone, and no claim moves.
+        :raises ShardIgnoredError: a worker that has nothing else to do does not take a shard.
         :raises MessageRefusedError: a worker refuses what it is sent.
         :raises ShardAbandonedError: a shard ends its workers, again and again.
         :raises HfregError: a shard failed for good; the error is the worker's own.
@@ -223,16 +224,18 @@ class Following:
             self._check_heard(statuses)
 
     def _check_heard(self, statuses: Sequence[Mapping[str, Any]]) -> None:
-        running = [status["running"] for status in statuses]
-        ignored = self._follower.ignored()
-        if ignored and None in running:
-            raise WorkerError(
-                f"Shard {ignored[0]} was sent several times and no worker of {self._pool.name!r} took it, though "
-                f"{statuses[running.index(None)]['worker']} is idle. Its log says why; most likely it cannot write to "
-                f"{self._output.url}."
+        run_id = self._document.batch_run_id
+        held = [one for status in statuses for one in status["in_hand"]]
+        idle = [status["worker"] for status in statuses if not status["in_hand"]]
+        overlooked = self._follower.overlooked(idle, {one["shard"] for one in held if one["batch_run_id"] == run_id})
+        if overlooked is not None:
+            raise ShardIgnoredError(
+                f"Shard {overlooked[0]} was sent several times and no worker of {self._pool.name!r} took it, though "
+                f"{overlooked[1]} has nothing else to do. Its log says why; most likely it does not get through to "
+                f"{self._output.url}, or its clock is another. Running again goes on with what is missing."
             )
-        others = {run["batch_run_id"] for run in running if run} - {self._document.batch_run_id}
-        if others and None not in running and not self._follower.senders():
+        others = {one["batch_run_id"] for one in held} - {run_id}
+        if others and not idle and not self._follower.senders():
             self._log.info(
                 "Waiting: the %d workers of %r are busy with the runs %s.",
                 len(statuses),

@@ -51,6 +51,7 @@ from airflow_provider_hfreg.runs.tables.windows import TableWindow
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState, HeldClaim, take_claim
+from airflow_provider_hfreg.workers.in_hand import Doing, Held, InHand
 from airflow_provider_hfreg.workers.messages import (
     PROTOCOL,
     ShardMessage,
@@ -151,6 +152,7 @@ class ShardWorker:
         self._runs: OrderedDict[tuple[str, str, str], Run] = OrderedDict()
         self._lock = threading.Lock()
         self._current: _Current | None = None
+        self._in_hand = InHand()
         self._refused: deque[tuple[str, str]] = deque(maxlen=_REFUSALS_KEPT)
         self._began_s = time.monotonic()
 
@@ -174,6 +176,7 @@ class ShardWorker:
                 "rows_done": current.counts.rows_in,
                 "for_s": round(time.monotonic() - current.began_s),
             },
+            "in_hand": self._in_hand.to_json(),
             "refused": [list(refusal) for refusal in self._refused],
         }
 
@@ -198,8 +201,11 @@ class ShardWorker:
         """
         try:
             message = verified(text, self._settings.message_keys)
-            run = self._run(message)
-            return self._execute(run, message)
+            # Heard already where the first is in hand: it must not keep the place of one that reads ahead.
+            if message.is_repeated and self._in_hand.has(message):
+                return True
+            with self._in_hand.holding(message) as held:
+                return self._execute(self._run(message), message, held)
         except MessageExpiredError as error:
             log.warning("A message was dropped: %s", error)
         except HfregError as error:
@@ -227,17 +233,19 @@ class ShardWorker:
 
     # --- one shard
 
-    def _execute(self, run: Run, message: ShardMessage) -> bool:
-        # A repeated one has most likely been heard: it must not keep the place of one that reads ahead.
+    def _execute(self, run: Run, message: ShardMessage, in_hand: Held) -> bool:
+        # Most likely another worker has heard it.
         if message.is_repeated and not self._is_wanted(run, message):
             return True
         windows = read_shard(run.document, message.shard, run.inputs, window_rows=_WINDOW_ROWS)
         with ReadAhead(windows) as ahead:
             with contextlib.suppress(HfregError):  # met again, and told, once the shard is claimed
                 run.version.prefetch()
+            in_hand.doing = Doing.WAITING
             with self._device_held() as is_held:
                 if not is_held:
                     return False
+                in_hand.doing = Doing.RUNNING
                 held = self._claim(run, message) if self._is_wanted(run, message) else None
                 if held is not None:
                     self._execute_claimed(run, message, ahead, held)

@@ -113,4 +113,4 @@ def test_every_retryable_leaf_is_one_on_purpose():
     retryable = {leaf.__name__ for leaf in leaves if leaf.retryable}
     lost = {"CompareAndSwapLostError", "LeaseLapsedError", "PublishStateUnknownError", "StorageUnavailableError"}
     away = {"BrokerUnavailableError", "DatabaseUnavailableError", "NoWorkerError", "ShardFailedError"}
-    assert retryable == lost | away | {"DeviceMemoryError", "DeviceLostError"}
+    assert retryable == lost | away | {"DeviceMemoryError", "DeviceLostError", "ShardIgnoredError"}

@@ -58,6 +58,43 @@ def test_a_message_that_nobody_claims_is_sent_again_and_counts_as_the_same():
     assert following.ignored() == []
 
 
+def ignoring(*shards):
+    made = follower(*shards)
+    for number in range(3):
+        made.due(number * RESEND_S, len(shards))
+    return made
+
+
+def test_a_shard_is_overlooked_where_one_worker_had_nothing_in_hand_twice_in_a_row():
+    following = ignoring(4)
+    assert following.overlooked(["w1", "w2"], ()) is None
+    assert following.overlooked(["w2"], ()) == (4, "w2")
+
+
+@pytest.mark.parametrize(
+    "between",
+    [(["w2"], ()), ([], ()), (["w"], {4})],
+    ids=["another worker was between two shards", "it worked meanwhile", "somebody fetches its model"],
+)
+def test_a_worker_that_is_idle_for_a_moment_overlooks_nothing(between):
+    following = ignoring(4)
+    for _ in range(9):
+        assert following.overlooked(["w"], ()) is None
+        assert following.overlooked(*between) is None
+
+
+def test_a_shard_that_was_not_ignored_at_both_roll_calls_is_not_overlooked():
+    following = follower(4)
+    assert following.overlooked(["w"], ()) is None
+    following.due(0, 1)
+    following.due(RESEND_S, 1)
+    assert following.overlooked(["w"], ()) is None
+    following.due(2 * RESEND_S, 1)
+    assert following.overlooked(["w"], ()) is None
+    following.saw(4, claim(), "etag", 2 * RESEND_S + 1)
+    assert following.overlooked(["w"], ()) is None
+
+
 def test_a_claim_that_moves_is_never_taken_over_however_long_it_takes():
     following = follower()
     following.due(0, 1)
