@@ -293,6 +293,7 @@ class RunHFModelOperator(BaseOperator):
             s3=self._storage(hook),
             rerun=read_flag("rerun", self.rerun),
             source=self._source(),
+            execution=execution,
             log=log,
         )
         if not self._defers:

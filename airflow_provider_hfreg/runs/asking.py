@@ -1,7 +1,8 @@
 """
 A request made concrete, and why it is refused: the last step before a run exists.
 
-All of it is reading, but for rows that no file holds: those are staged here, when nothing else can be refused.
+All of it is reading, but for rows that no file holds: those are staged here, when nothing else can be refused. Before a
+query reads a table, also whoever is to execute the run is asked whether it can.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from airflow_provider_hfreg.storage.urls import open_store, split_glob
 
 if TYPE_CHECKING:
     from airflow_provider_hfreg.registry.version import ModelVersion
+    from airflow_provider_hfreg.runs.execution import Execution
     from airflow_provider_hfreg.storage.settings import S3Settings
 
 _ANY_RUN = "0123456789-0123456789"  # a part's name matches what it matches, whatever the run
@@ -64,11 +66,13 @@ def prepare(
     rerun: bool,
     log: Log,
     source: RowSource | None = None,
+    execution: Execution | None = None,
 ) -> Ask:
     """
     Check a request, open its stores, and list its files or stage its rows.
 
     :param source: of the rows, in place of files; the request's ``input`` is empty then.
+    :param execution: of the run to be; asked before rows are staged whether it can. None: nobody is asked.
     :raises HfregError: see :func:`~airflow_provider_hfreg.runs.batch.run_batch`.
     """
     request = check_request(request if source is None else _for_source(request, source))
@@ -90,7 +94,7 @@ def prepare(
         rerun=rerun,
         log=log,
     )
-    return ask if source is None else _with_rows(ask, source)
+    return ask if source is None else _with_rows(ask, source, execution)
 
 
 def _listed(
@@ -113,7 +117,7 @@ def _for_source(request: BatchRequest, source: RowSource) -> BatchRequest:
     return replace(request, input=f"staged:{source.question}", hive_partitioning=False)
 
 
-def _with_rows(ask: Ask, source: RowSource) -> Ask:
+def _with_rows(ask: Ask, source: RowSource, execution: Execution | None) -> Ask:
     """
     Return the ask with the rows that were staged for it, staging them where there are none.
 
@@ -123,14 +127,23 @@ def _with_rows(ask: Ask, source: RowSource) -> Ask:
     told = _with_staged(ask, found.staged) if found.staged else ask
     decision = decided(told)
     refuse(decision, told)
-    is_lost = decision.action is Action.RESUME and not found.is_whole and ask.rerun
-    if is_lost:  # nobody can go on without the rows
-        outputs.abandon(ask.output, [decision.batch_run_id], successor=None)
-    elif found.staged is not None and (found.is_whole or decision.action is not Action.BEGIN):
+    is_lost = ask.rerun and decision.action is Action.RESUME and not found.is_whole and _needs_rows(decision, ask)
+    if found.staged is not None and not is_lost and (found.is_whole or decision.action is not Action.BEGIN):
         ask.log.info("staged before: %d rows of %s, read at %s", found.staged.rows, source.what, found.staged.staged_at)
         return told
+    if execution is not None:
+        execution.check_ahead(ask)
+    if is_lost:  # nobody can go on without the rows
+        outputs.abandon(ask.output, [decision.batch_run_id], successor=None)
     probe_conditional_writes(ask.output, layout.RUNS_FOLDER)
     return _with_staged(ask, stage(source, ask.output, found.next_folder, log=ask.log))
+
+
+def _needs_rows(decision: Decision, ask: Ask) -> bool:
+    """Tell whether a run cannot be finished without its rows; they go a step before the report is written."""
+    if not outputs.is_readable(ask.output, decision.batch_run_id):
+        return True
+    return bool(outputs.missing_parts(ask.output, outputs.read_document(ask.output, decision.batch_run_id)))
 
 
 def _with_staged(ask: Ask, staged: Staged) -> Ask:

@@ -4,7 +4,7 @@ A batch run, from a request to a report: begin or resume, execute the missing sh
 What is decided is decided elsewhere, by pure functions; here the stores are asked and told, in this order:
 
 1. everything that can be refused is refused while only reading: options, inputs, columns, parameters, the output
-   folder, a model too large, a store that ignores conditions;
+   folder, a model too large, a store that ignores conditions; what needs no row, before rows are staged;
 2. ``run.json`` is put; from now on the run exists, and a retry resumes it;
 3. the missing shards are executed, here or on an executor pool, each committed by its part;
 4. the run is finished, its report last.
@@ -101,6 +101,7 @@ def run_batch(
     :raises RunAbandonedError: another run took this one's place.
     :raises UnknownFormatError: the plan of an unfinished run cannot be read; ``rerun`` abandons it.
     """
+    execution = execution or InProcess()
     ask = prepare(
         request,
         version=version,
@@ -110,6 +111,7 @@ def run_batch(
         rerun=rerun,
         log=log or logging.getLogger(__name__),
         source=source,
+        execution=execution,
     )
     return run_prepared(ask, execution=execution, progress_interval_s=progress_interval_s)
 

@@ -35,6 +35,9 @@ Observe = Callable[[int, "RowCounts", Sequence["QuarantinedRow"]], None]
 class Execution(Protocol):
     """Where the shards of a run are executed."""
 
+    def check_ahead(self, ask: Ask) -> None:
+        """Raise if no run of this ask can be executed, whatever its rows are; called before they are staged."""
+
     def check(self, document: RunDocument, ask: Ask) -> None:
         """Raise if the run cannot be executed; called before anything of it is written, or before it is resumed."""
 
@@ -57,10 +60,14 @@ class InProcess:
     def __init__(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._cancelled = cancelled
 
+    def check_ahead(self, ask: Ask) -> None:
+        """Load the model, which stays resident: one that cannot be loaded leaves nothing behind."""
+        load_engine(ask.version, ask.request)
+
     def check(self, document: RunDocument, ask: Ask) -> None:
-        """Load the model: one that cannot be loaded leaves nothing behind."""
+        """Load the model, unless there is no row for it."""
         if document.rows:
-            load_engine(ask.version, ask.request)
+            self.check_ahead(ask)
 
     def execute(self, begun: BegunRun, ask: Ask, observe: Observe) -> Generator[Marker, None, None]:
         """Execute one after the other, in order."""

@@ -169,14 +169,19 @@ def finish(store: ObjectStore, document: RunDocument, markers: Mapping[int, Mark
 
 
 def _check_all_there(store: ObjectStore, document: RunDocument) -> None:
-    there = set(_parts_of(store, {document.batch_run_id}))
-    missing = [key for key in _part_keys(document) if key not in there]
+    missing = missing_parts(store, document)
     if missing:
         raise RowsNotConservedError(
             f"{len(missing)} parts of the run {document.batch_run_id} were committed and are gone from {store.url}, "
             f"{missing[0]} first. Something removes them while the run is on; find out what, then run again: the "
             "missing ones are computed anew."
         )
+
+
+def missing_parts(store: ObjectStore, document: RunDocument) -> list[str]:
+    """Return the keys of the parts that a run has yet to commit: one listing."""
+    there = set(_parts_of(store, {document.batch_run_id}))
+    return [key for key in _part_keys(document) if key not in there]
 
 
 def _part_keys(document: RunDocument) -> list[str]:

@@ -7,6 +7,7 @@ Whatever ends it before the last shard (an error, a cancel, a closed generator) 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Generator
 
@@ -22,6 +23,7 @@ from airflow_provider_hfreg.workers.roll_call import check_not_cancelled, roll_c
 from airflow_provider_hfreg.workers.settings import WorkersSettings
 
 _TICK_S = 0.25  # between two looks at ``cancelled``
+_ANSWER_HOLDS_S = 60.0  # a query may be staged for hours after a worker answered
 
 
 class OnPool:
@@ -38,6 +40,16 @@ class OnPool:
     ) -> None:
         self.settings, self.pool, self.cancelled = settings, pool, cancelled
         self._workers = 0  # 1: one answered when the run was checked, a moment before it is executed
+        self._answered_s = -math.inf
+
+    def check_ahead(self, ask: Ask) -> None:
+        """
+        Refuse what cannot run there whatever the rows are: as :meth:`check`, of a run that has some.
+
+        :raises HfregError: as :meth:`check`.
+        """
+        check_version(self.pool, ask.version)
+        self._call()
 
     def check(self, document: RunDocument, ask: Ask) -> None:
         """
@@ -48,9 +60,13 @@ class OnPool:
         :raises BrokerUnavailableError: the broker does not.
         """
         check_version(self.pool, ask.version)
-        if document.rows:
-            with contextlib.closing(Broker(self.settings, self.pool)) as broker:
-                self._workers = len(roll_call(broker, self.pool, is_any_enough=True, cancelled=self.cancelled))
+        if document.rows and time.monotonic() - self._answered_s > _ANSWER_HOLDS_S:
+            self._call()
+
+    def _call(self) -> None:
+        with contextlib.closing(Broker(self.settings, self.pool)) as broker:
+            self._workers = len(roll_call(broker, self.pool, is_any_enough=True, cancelled=self.cancelled))
+        self._answered_s = time.monotonic()
 
     def execute(self, begun: BegunRun, ask: Ask, observe: Observe) -> Generator[Marker, None, None]:  # noqa: ARG002 - an Execution
         """

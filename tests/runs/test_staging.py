@@ -13,11 +13,13 @@ import pytest
 from airflow_provider_hfreg.errors import (
     InputChangedError,
     InvalidRunOptionError,
+    ModelTooLargeError,
     OutputExistsError,
     RunCancelledError,
 )
 from airflow_provider_hfreg.runs import layout, row_sources, staging
 from airflow_provider_hfreg.runs.batch import run_batch
+from airflow_provider_hfreg.runs.execution import InProcess
 from airflow_provider_hfreg.runs.row_sources import ArrowRows, GivenRows
 from airflow_provider_hfreg.runs.spec import identity_prefix
 from airflow_provider_hfreg.runs.staging import find_staged, stage
@@ -94,8 +96,6 @@ class StopAfter(logging.Handler):
 
 @pytest.fixture
 def cancelled_when_planned():
-    from airflow_provider_hfreg.runs.execution import InProcess
-
     handler = StopAfter()
     log = logging.getLogger("airflow_provider_hfreg.runs.batch")
     log.addHandler(handler)
@@ -133,6 +133,42 @@ def test_staged_rows_that_somebody_removed_are_read_anew_with_rerun(file_place, 
         run(file_place, asked.source())
     assert run(file_place, asked.source(), rerun=True).rows_ok == 20
     assert states(file_place) == {"2"}
+
+
+class Broken(InProcess):
+    """Says ahead that it can execute nothing."""
+
+    def check_ahead(self, ask):
+        raise ModelTooLargeError(f"no memory for {ask.version.reference}")
+
+
+def test_what_cannot_be_executed_is_refused_before_anything_is_read_and_abandons_nothing(
+    file_place, cancelled_when_planned
+):
+    asked = Asked()
+    with pytest.raises(ModelTooLargeError):
+        run(file_place, asked.source(), execution=Broken())
+    assert (asked.times, staged_keys(file_place)) == (0, [])
+    with pytest.raises(RunCancelledError):
+        run(file_place, asked.source(), execution=cancelled_when_planned)
+    file_place.output.delete([key for key in staged_keys(file_place) if key.endswith(".parquet")])
+    with pytest.raises(ModelTooLargeError):
+        run(file_place, asked.source(), rerun=True, execution=Broken())
+    assert asked.times == 1
+    assert not [info for info in file_place.output.list_infos() if info.key.endswith("abandoned.json")]
+
+
+def test_rows_that_are_gone_are_missed_by_no_run_whose_shards_are_all_committed(file_place):
+    asked = Asked()
+    first = run(file_place, asked.source())
+    file_place.output.delete([layout.report_key(first.batch_run_id)])  # as a kill between the two leaves it
+    assert not [key for key in staged_keys(file_place) if key.endswith(".parquet")]
+    report = run(file_place, asked.source(), rerun=True)
+    assert (report.batch_run_id, report.status, report.shards_resumed) == (first.batch_run_id, "completed", 2)
+    assert (asked.times, states(file_place)) == (1, {"1"})
+    file_place.output.delete([layout.report_key(first.batch_run_id), layout.part_key(1, first.batch_run_id)])
+    assert run(file_place, asked.source(), rerun=True).rows_ok == 20
+    assert (asked.times, states(file_place)) == (2, {"2"})
 
 
 def test_an_output_in_use_is_refused_before_anything_is_read(file_place):

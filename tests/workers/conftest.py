@@ -85,7 +85,15 @@ class Desk:
         open_store(f"{self.url}/in", self.s3).put("a.parquet", sink.getvalue().to_pybytes())
 
     def run(
-        self, *, execution=None, identity="me", output="out", rows_per_shard=10, cancelled=lambda: False, **options
+        self,
+        *,
+        execution=None,
+        identity="me",
+        output="out",
+        rows_per_shard=10,
+        cancelled=lambda: False,
+        source=None,
+        **options,
     ):
         pool = self.settings.pool(self.pool_name)
         request = {"input": f"{self.url}/in", "output": f"{self.url}/{output}", "rows_per_shard": rows_per_shard}
@@ -96,6 +104,7 @@ class Desk:
             registry_url=self.version.registry_url,
             s3=self.s3,
             execution=execution or OnPool(self.settings, pool, cancelled=cancelled),
+            source=source,
             log=self.log,
             progress_interval_s=0.0,
         )

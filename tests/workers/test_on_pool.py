@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 
+import pyarrow as pa
 import pytest
 
 from airflow_provider_hfreg.errors import (
@@ -19,6 +20,7 @@ from airflow_provider_hfreg.errors import (
     TooManyRowErrorsError,
 )
 from airflow_provider_hfreg.runs import layout
+from airflow_provider_hfreg.runs.row_sources import ArrowRows
 from airflow_provider_hfreg.testing.workers import WorkerProcess
 from airflow_provider_hfreg.workers.app import TASK, Broker, make_app
 from airflow_provider_hfreg.workers.claims import ClaimState, read_claim
@@ -193,6 +195,45 @@ def test_a_version_that_never_runs_on_a_gpu_is_refused_before_anybody_is_asked(d
     with pytest.raises(PoolMismatchError, match="never runs on a GPU"):
         desk.run(execution=OnPool(parse_settings({**_BROKERLESS}), pool))
     assert list(desk.output.list_infos()) == []
+
+
+class Table:
+    """A table that remembers whether it was asked."""
+
+    def __init__(self):
+        self.is_asked = False
+
+    def read(self):
+        self.is_asked = True
+        yield pa.record_batch({"id": range(25), "text": [f"film {number}" for number in range(25)]})
+
+    @property
+    def source(self):
+        return ArrowRows("the table", "0123456789abcdef", self.read)
+
+
+def test_rows_are_not_staged_for_a_version_that_cannot_run_on_the_pool(desk, tmp_path):
+    from airflow_provider_hfreg.registry import Registry
+    from airflow_provider_hfreg.testing.models import text_classifier
+
+    registry = Registry((tmp_path / "registry").as_uri(), cache_folder=tmp_path / "cache")
+    model = text_classifier(tmp_path / "model")
+    options = {"cuda_version": None}
+    desk.version = registry.log_folder(model, model_name="t", task="text-classification", options=options)
+    execution, table = OnPool(parse_settings({**_BROKERLESS}), ExecutorPool("gpu", device="cuda")), Table()
+    with pytest.raises(PoolMismatchError, match="never runs on a GPU"):
+        desk.run(execution=execution, input="", source=table.source)
+    assert (table.is_asked, list(desk.output.list_infos())) == (False, [])
+
+
+def test_rows_are_not_staged_where_no_worker_answers(desk, plain_settings):
+    nobody, table = parse_settings(plain_settings(pools={"nobody": {}})), Table()
+    with pytest.raises(NoWorkerError, match="No worker of the executor pool 'nobody'"):
+        desk.run(execution=OnPool(nobody, nobody.pool("nobody")), input="", source=table.source)
+    assert (table.is_asked, list(desk.output.list_infos())) == (False, [])
+    assert desk.run(input="", source=table.source).rows_ok == 25  # and a pool with a worker stages and runs them
+    again = desk.run(execution=OnPool(nobody, nobody.pool("nobody")), input="", source=table.source)
+    assert again.status == "already_completed"
 
 
 _BROKERLESS = {"broker_url": "redis://127.0.0.1:9/1", "message_keys": ["a key that is long enough"]}
