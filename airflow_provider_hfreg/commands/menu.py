@@ -289,7 +289,8 @@ _RUNS = Group(
             description="List the batch runs that wrote to an output folder, the one that changed last first: how far "
             "each is, with which\nversion, how many rows were set aside, and how many workers of a pool are at it. A "
             "run in a task's own process leaves\nno trace between two shards: it is 'unfinished', and its last change "
-            "is all that tells.",
+            "is all that tells. Rows of a query or of the call that are staged for\nunfinished runs are listed below "
+            "them.",
             examples=("runs list s3://lake/scores/2026-01-01", "runs list ./scores --json"),
         ),
         Command(
@@ -318,7 +319,7 @@ _RUNS = Group(
             ),
             description="Remove the folders of old batch runs below _hfreg/: plans, reports, quarantined rows. Parts "
             "stay, and a run that\nsomebody works on is never touched. A task whose report is gone computes its result "
-            "anew when it runs again.",
+            "anew when it runs again.\nRows that were staged for runs which do not go on are removed too.",
             examples=(
                 "runs clean s3://lake/scores --older-than 30d",
                 "runs clean s3://lake/scores --older-than 30d --yes",

@@ -1,7 +1,8 @@
 """
 Removing what batch runs leave beside their parts: on request alone, older than a given age, and never a part.
 
-What goes is a run's folder below ``_hfreg/``: its plan, its quarantined rows, its report, leftover claims.
+What goes is a run's folder below ``_hfreg/``: its plan, its quarantined rows, its report, leftover claims; and rows
+that were staged for runs that do not go on (:mod:`~airflow_provider_hfreg.commands.staged_rows`).
 
 - A run that somebody works on is never touched, nor one of which anything, parts included, changed within the age.
 - An unfinished run goes only where it is asked for by name of that kind, and only after a day without a change: it can
@@ -17,11 +18,11 @@ import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from airflow_provider_hfreg.commands.run_outlines import RunOutline, RunStatus, traces_below
+from airflow_provider_hfreg.commands.run_outlines import RunOutline, RunStatus, outlines, traces_below
+from airflow_provider_hfreg.commands.staged_rows import RESUMABLE, StagedRows, removable, staged_below
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.storage.base import ObjectStore
 
-_RESUMABLE = timedelta(days=1)  # for so long an unfinished run is left to its task's retries
 _MARK = "abandoned.json"
 
 
@@ -44,7 +45,7 @@ def _may_go(run: RunOutline, age: timedelta, older_than: timedelta, *, unfinishe
         return True
     if run.status is RunStatus.ABANDONED:
         return run.files > 1  # only the mark is left where it was cleaned before
-    return unfinished and run.status in (RunStatus.UNFINISHED, RunStatus.UNREADABLE) and age >= _RESUMABLE
+    return unfinished and run.status in (RunStatus.UNFINISHED, RunStatus.UNREADABLE) and age >= RESUMABLE
 
 
 def clean(store: ObjectStore, run: RunOutline) -> bool:
@@ -64,3 +65,19 @@ def clean(store: ObjectStore, run: RunOutline) -> bool:
     store.delete([key for name, key in keys.items() if name not in ("run.json", last)])
     store.delete([key for name, key in keys.items() if name == last != _MARK])
     return True
+
+
+def clean_staged(
+    store: ObjectStore, chosen: Sequence[StagedRows], *, now: datetime, older_than: timedelta
+) -> list[StagedRows]:
+    """
+    Remove staged rows, after the runs that they were for; what changed since it was chosen is left.
+
+    :returns: those that were removed.
+    """
+    runs = outlines(store, traces_below(store), now)  # again: one may have begun meanwhile, with these rows
+    removed = [staged for staged in staged_below(store) if staged in chosen]
+    keys = {staged.folder: removable(staged, runs, now=now, older_than=older_than) for staged in removed}
+    for infos in keys.values():
+        store.delete([info.key for info in infos])
+    return [staged for staged in removed if keys[staged.folder]]

@@ -12,7 +12,6 @@ leaves no trace between two shards: it is ``unfinished`` here, and the time of i
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,9 +19,10 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from airflow_provider_hfreg.errors import HfregError, KeyNotFoundError
+from airflow_provider_hfreg.errors import HfregError, UnknownFormatError
 from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.plan import RunDocument
+from airflow_provider_hfreg.runs.report import RunReport
 from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore
 from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim
 
@@ -95,8 +95,10 @@ class RunOutline:
     """
     A run, as a person asks for it.
 
+    :param shards_done: committed ones; of a finished run as its report says, though its parts may be gone since.
     :param rows_done: rows of committed shards, and those that live claims tell of.
     :param rows_quarantined: None as long as the run is not finished: its parts know it.
+    :param parts: how many of its parts are there; none where another run took its place.
     :param files: how many objects its folder holds, and ``size_bytes`` of them; parts are not among them.
     """
 
@@ -113,6 +115,7 @@ class RunOutline:
     rows_quarantined: int | None
     began: datetime | None
     changed: datetime
+    parts: int
     files: int
     size_bytes: int
     claims: tuple[ShardClaim, ...] = ()
@@ -157,23 +160,24 @@ def outline(store: ObjectStore, traces: RunTraces, now: datetime) -> RunOutline:
     is_open = "report.json" not in traces.documents and "abandoned.json" not in traces.documents
     claims = tuple(_claims(store, traces, now)) if is_open else ()
     report = _find_report(store, traces)
+    progress = _progress(document, report, traces, claims)
     live = any(claim.is_live for claim in claims)
-    version = None if document is None else document.version
     began = traces.documents.get("run.json")
     return RunOutline(
         batch_run_id=traces.batch_run_id,
         status=status_of(frozenset(traces.documents), is_readable=document is not None, is_live=live),
-        model=None if version is None else f"{version.model_name}/{version.version_name}",
-        content_digest=None if version is None else version.content_digest,
+        model=_model(report or document),
+        content_digest=_content_digest(report or document),
         identity=None if document is None else document.identity,
         input=None if document is None else document.request.input,
-        shards_done=len(traces.parts),
-        shards_total=None if document is None else len(document.shards),
-        rows_done=None if document is None else _rows_done(document, traces, claims),
-        rows_total=None if document is None else document.rows,
-        rows_quarantined=None if report is None else report.get("rows_quarantined"),
+        shards_done=progress.shards_done,
+        shards_total=progress.shards_total,
+        rows_done=progress.rows_done,
+        rows_total=progress.rows_total,
+        rows_quarantined=None if report is None else report.rows_quarantined,
         began=None if began is None else began.modified,
         changed=traces.changed,
+        parts=len(traces.parts),
         files=len(traces.documents),
         size_bytes=sum(info.size_bytes for info in traces.documents.values()),
         claims=claims,
@@ -210,13 +214,41 @@ def _find_document(store: ObjectStore, traces: RunTraces) -> RunDocument | None:
     return None
 
 
-def _find_report(store: ObjectStore, traces: RunTraces) -> Mapping[str, Any] | None:
+def _find_report(store: ObjectStore, traces: RunTraces) -> RunReport | None:
     if "report.json" not in traces.documents:
         return None
-    with contextlib.suppress(KeyNotFoundError, ValueError):
-        plain = json.loads(store.get(layout.report_key(traces.batch_run_id)))
-        return plain if isinstance(plain, dict) else None
+    with contextlib.suppress(UnknownFormatError):
+        return outputs.find_report(store, traces.batch_run_id)
     return None
+
+
+def _model(told: RunReport | RunDocument | None) -> str | None:
+    version = told.version if isinstance(told, RunDocument) else told
+    return None if version is None else f"{version.model_name}/{version.version_name}"
+
+
+def _content_digest(told: RunReport | RunDocument | None) -> str | None:
+    version = told.version if isinstance(told, RunDocument) else told
+    return None if version is None else version.content_digest
+
+
+@dataclass(frozen=True)
+class _Progress:
+    shards_done: int
+    shards_total: int | None = None
+    rows_done: int | None = None
+    rows_total: int | None = None
+
+
+def _progress(
+    document: RunDocument | None, report: RunReport | None, traces: RunTraces, claims: Sequence[ShardClaim]
+) -> _Progress:
+    """Return how far a run is; a finished one as its report says, whether or not its plan and parts are still there."""
+    if report is not None:
+        return _Progress(report.shards_total, report.shards_total, report.rows_in, report.rows_in)
+    if document is None:
+        return _Progress(len(traces.parts))
+    return _Progress(len(traces.parts), len(document.shards), _rows_done(document, traces, claims), document.rows)
 
 
 def _claims(store: ObjectStore, traces: RunTraces, now: datetime) -> Iterator[ShardClaim]:

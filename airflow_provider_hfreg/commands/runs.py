@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_provider_hfreg.commands.replies import Asked, Reply
-from airflow_provider_hfreg.commands.run_cleaning import clean, to_clean
+from airflow_provider_hfreg.commands.run_cleaning import clean, clean_staged, to_clean
 from airflow_provider_hfreg.commands.run_outlines import (
     RunOutline,
     RunStatus,
@@ -17,13 +17,13 @@ from airflow_provider_hfreg.commands.run_outlines import (
     outlines,
     traces_below,
 )
+from airflow_provider_hfreg.commands.staged_rows import StagedRows, removable, staged_below
 from airflow_provider_hfreg.commands.tables import facts, size_text, table
 from airflow_provider_hfreg.errors import RunNotFoundError
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.commit import committed_shards
 from airflow_provider_hfreg.runs.outputs import read_document
 from airflow_provider_hfreg.runs.progress import duration
-from airflow_provider_hfreg.runs.report import RowCounts
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.urls import open_store
 
@@ -31,11 +31,15 @@ _OPEN = (RunStatus.WORKING, RunStatus.UNFINISHED)
 
 
 def list_(asked: Asked) -> Reply:
-    """Return the runs of an output folder, the one that changed last first."""
+    """Return the runs of an output folder, the one that changed last first, and the rows that are staged for some."""
     store, now = _store(asked), datetime.now(UTC)
     runs = outlines(store, traces_below(store), now)
+    staged = [rows for rows in staged_below(store) if rows.rows]
     text = _table(runs, now) if runs else f"No batch run has written to {store.url}."
-    return Reply([run.to_json() for run in runs], text)
+    return Reply(
+        {"runs": [run.to_json() for run in runs], "staged": [rows.to_json() for rows in staged]},
+        "\n".join([text, *(["", _staged_table(staged, now)] if staged else [])]),
+    )
 
 
 def show(asked: Asked) -> Reply:
@@ -45,9 +49,10 @@ def show(asked: Asked) -> Reply:
     :raises RunNotFoundError: there is none, or several begin so.
     """
     store, now = _store(asked), datetime.now(UTC)
-    run = outline(store, find_run(store, asked.options.run_id), now)
-    counts = _counts(store, run)
-    bad = None if counts is None else counts.rows_quarantined
+    traces = find_run(store, asked.options.run_id)
+    run = outline(store, traces, now)
+    bad = _quarantined(store, run)
+    has_errors = any(name.startswith("errors/") for name in traces.documents)
     told = {
         "run": run.batch_run_id,
         "status": run.status.value,
@@ -58,7 +63,8 @@ def show(asked: Asked) -> Reply:
         "shards": _share(run.shards_done, run.shards_total),
         "rows": _share(run.rows_done, run.rows_total),
         "quarantined": bad,
-        "quarantined rows": store.location(layout.errors_folder(run.batch_run_id)) if bad else None,
+        "quarantined rows": store.location(layout.errors_folder(run.batch_run_id)) if bad and has_errors else None,
+        "parts": _parts_gone(run),
         "began": run.began and f"{run.began:%Y-%m-%d %H:%M:%S} UTC",
         "last change": _ago(now - run.changed),
     }
@@ -75,29 +81,39 @@ def clean_(asked: Asked) -> Reply:
     options, store, now = asked.options, _store(asked), datetime.now(UTC)
     runs = outlines(store, traces_below(store), now)
     chosen = to_clean(runs, now=now, older_than=options.older_than, unfinished=options.unfinished)
+    others = [run for run in runs if run not in chosen]
+    staged = [s for s in staged_below(store) if removable(s, others, now=now, older_than=options.older_than)]
     removed = [run for run in chosen if clean(store, run)] if options.yes else []
+    cleared = clean_staged(store, staged, now=now, older_than=options.older_than) if options.yes else []
     plain = {
         "would_remove": [run.to_json() for run in chosen if not options.yes],
         "removed": [run.batch_run_id for run in removed],
         "changed_meanwhile": [run.batch_run_id for run in chosen if options.yes and run not in removed],
+        "would_remove_staged": [rows.to_json() for rows in staged if not options.yes],
+        "removed_staged": [rows.folder for rows in cleared],
     }
-    if not chosen:
+    if not chosen and not staged:
         return Reply(plain, f"Nothing below {store.location(layout.RUNS_FOLDER)} is that old and at rest.")
-    last = _removed(chosen, removed) if options.yes else [_would_remove(chosen)]
-    return Reply(plain, "\n".join([_table(chosen, now), "", *last]))
+    tables = [_table(chosen, now)] if chosen else []
+    tables += [_staged_table(staged, now)] if staged else []
+    last = _removed(chosen, removed, cleared) if options.yes else [_would_remove(chosen, staged)]
+    return Reply(plain, "\n".join([*(f"{text}\n" for text in tables), *last]))
 
 
-def _removed(chosen: Sequence[RunOutline], removed: Sequence[RunOutline]) -> list[str]:
+def _removed(chosen: Sequence[RunOutline], removed: Sequence[RunOutline], cleared: Sequence[StagedRows]) -> list[str]:
     left = [f"{run.batch_run_id} changed meanwhile and is left." for run in chosen if run not in removed]
-    return [*left, f"Removed what {len(removed)} run(s) left beside their parts."]
+    staged = [f"Removed {len(cleared)} folder(s) of staged rows."] if cleared else []
+    return [*left, f"Removed what {len(removed)} run(s) left beside their parts.", *staged]
 
 
-def _would_remove(chosen: Sequence[RunOutline]) -> str:
+def _would_remove(chosen: Sequence[RunOutline], staged: Sequence[StagedRows]) -> str:
     size = size_text(sum(run.size_bytes for run in chosen))
+    rows = f", and {len(staged)} folder(s) of staged rows ({size_text(sum(s.size_bytes for s in staged))})"
     return (
         f"Would remove {sum(run.files for run in chosen)} objects ({size}) of {len(chosen)} run(s): plans, reports, "
-        "quarantined rows. Parts stay. A task whose report is gone computes its result anew when it runs again. "
-        "Nothing was removed: repeat with --yes."
+        f"quarantined rows{rows if staged else ''}. Parts stay. A task whose report is gone computes its result anew "
+        "when it runs again; one whose staged rows are gone asks its database anew. Nothing was removed: repeat with "
+        "--yes."
     )
 
 
@@ -123,12 +139,18 @@ def find_run(store: ObjectStore, run_id: str) -> RunTraces:
     return (exact or found)[0]
 
 
-def _counts(store: ObjectStore, run: RunOutline) -> RowCounts | None:
-    """Return what became of the rows so far; of an unfinished run the footers of its parts tell it."""
-    if run.status not in (RunStatus.WORKING, RunStatus.UNFINISHED, RunStatus.FINISHED) or run.shards_total is None:
-        return None
+def _quarantined(store: ObjectStore, run: RunOutline) -> int | None:
+    """Return how many rows so far; of an open run the footers of its parts tell it, of a finished one its report."""
+    if run.status not in _OPEN:
+        return run.rows_quarantined
     markers = committed_shards(store, read_document(store, run.batch_run_id))
-    return sum((marker.counts for marker in markers.values()), RowCounts())
+    return sum(marker.counts.rows_quarantined for marker in markers.values())
+
+
+def _parts_gone(run: RunOutline) -> str | None:
+    if run.status is not RunStatus.FINISHED or run.shards_total in (None, run.parts):
+        return None
+    return f"{run.parts:,} of {run.shards_total:,} are there; those that a later run replaces are removed"
 
 
 _COLUMNS = ("run", "status", "model", "shards", "rows", "quarantined", "workers", "last change")
@@ -136,6 +158,19 @@ _COLUMNS = ("run", "status", "model", "shards", "rows", "quarantined", "workers"
 
 def _table(runs: Sequence[RunOutline], now: datetime) -> str:
     return table(_COLUMNS, [_cells(run, now) for run in runs])
+
+
+def _staged_table(staged: Sequence[StagedRows], now: datetime) -> str:
+    cells = [
+        (
+            rows.folder.removeprefix(layout.STAGED_FOLDER).rstrip("/"),
+            rows.identity_prefix.rstrip("-"),
+            size_text(rows.size_bytes),
+            _ago(now - rows.changed),
+        )
+        for rows in staged
+    ]
+    return table(("staged rows", "for the runs", "size", "last change"), cells)
 
 
 def _cells(run: RunOutline, now: datetime) -> tuple[Any, ...]:

@@ -13,15 +13,17 @@ import pytest
 from airflow_provider_hfreg.__main__ import main
 from airflow_provider_hfreg.commands import runs
 from airflow_provider_hfreg.commands.replies import Asked, Place
-from airflow_provider_hfreg.commands.run_cleaning import clean, to_clean
+from airflow_provider_hfreg.commands.run_cleaning import clean, clean_staged, to_clean
 from airflow_provider_hfreg.commands.run_outlines import RunStatus, outlines, traces_below
-from airflow_provider_hfreg.errors import RunAbandonedError, RunCancelledError, RunNotFoundError
+from airflow_provider_hfreg.commands.staged_rows import staged_below
+from airflow_provider_hfreg.errors import ColumnMissingError, RunAbandonedError, RunCancelledError, RunNotFoundError
 from airflow_provider_hfreg.registry import Registry
 from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.batch import run_batch
 from airflow_provider_hfreg.runs.execute import execute_shard, read_shard
 from airflow_provider_hfreg.runs.execution import InProcess
 from airflow_provider_hfreg.runs.report import RowCounts
+from airflow_provider_hfreg.runs.row_sources import GivenRows
 from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.testing.faults import FaultyStore
@@ -51,22 +53,24 @@ class Desk:
         pq.write_table(pa.table({"text": [None, *(f"film {number}" for number in range(24))]}), sink)
         open_store(f"{url}/in", s3).put("a.parquet", sink.getvalue().to_pybytes())
 
-    def run(self, identity="me", *, shards=None, **options):
+    def run(self, identity="me", *, shards=None, source=None, **options):
         """Run to the end, or until so many shards are committed."""
+        options = ({} if source is None else {"input": ""}) | options
         request = {"input": f"{self.url}/in", "output": f"{self.url}/out", "rows_per_shard": 10}
         return run_batch(
-            BatchRequest(**request, if_output_exists="append", **options),
+            BatchRequest(**{**request, "if_output_exists": "append", **options}),
             version=self.version,
             identity=identity,
             registry_url=self.version.registry_url,
             s3=self.s3,
+            source=source,
             execution=InProcess(lambda: shards is not None and len(self.parts()) >= shards),
         )
 
-    def leave(self, identity="me", *, shards=1):
+    def leave(self, identity="me", *, shards=1, **options):
         """Leave a run unfinished, and return its id."""
         with pytest.raises(RunCancelledError):
-            self.run(identity, shards=len(self.parts()) + shards)
+            self.run(identity, shards=len(self.parts()) + shards, **options)
         return traces_below(self.output)[0].batch_run_id
 
     def parts(self):
@@ -84,6 +88,16 @@ class Desk:
         runs = list(self.seen().values())
         chosen = to_clean(runs, now=datetime.now(UTC) + in_days * DAY, **{"older_than": 7 * DAY} | options)
         return [run.batch_run_id for run in chosen if clean(self.output, run)]
+
+    def clean_staged(self, *, in_days, older_than=7 * DAY):
+        """Return the names of the objects that went."""
+        now, before = datetime.now(UTC) + in_days * DAY, self.staged()
+        clean_staged(self.output, staged_below(self.output), now=now, older_than=older_than)
+        return [name for name in before if name not in self.staged()]
+
+    def staged(self):
+        names = [info.key.rpartition("/")[2] for info in self.output.list_infos(layout.STAGED_FOLDER)]
+        return ["rows" if name.endswith(".jsonl") else name for name in names]
 
 
 @pytest.fixture
@@ -212,6 +226,94 @@ def test_a_run_that_was_resumed_since_it_was_seen_is_left(file_desk):
     assert "run.json" in file_desk.documents(run_id)
 
 
+def rows(column="text"):
+    return GivenRows([{column: f"film {number}"} for number in range(25)])
+
+
+def test_staged_rows_go_with_the_unfinished_run_that_needs_them_and_never_before(desk):
+    run_id = desk.leave(source=rows())
+    assert desk.staged() == ["rows", "staged.json"]
+    assert desk.clean_staged(in_days=30) == []
+    assert desk.clean(in_days=30, unfinished=True) == [run_id]
+    assert desk.clean_staged(in_days=0.9, older_than=timedelta(0)) == []
+    assert desk.clean_staged(in_days=6) == []
+    assert desk.clean_staged(in_days=8) == ["rows", "staged.json"]
+    assert desk.run(source=rows()).rows_ok == 25
+
+
+def test_staged_rows_of_a_task_that_never_began_its_run_go_by_age(file_desk):
+    with pytest.raises(ColumnMissingError):
+        file_desk.run(source=rows("body"))
+    assert file_desk.clean_staged(in_days=6) == []
+    assert file_desk.clean_staged(in_days=8) == ["rows", "staged.json"]
+
+
+def test_what_tells_of_the_rows_of_a_finished_run_stays_as_long_as_its_report(file_desk):
+    report = file_desk.run(source=rows())
+    with pytest.raises(ColumnMissingError):
+        file_desk.run(source=rows("body"))
+    assert file_desk.clean_staged(in_days=8) == ["rows"]
+    assert file_desk.run(source=rows()).status == "already_completed"
+    assert file_desk.clean(in_days=8) == [report.batch_run_id]
+    assert file_desk.clean_staged(in_days=8) == ["staged.json", "staged.json"]
+
+
+def test_staged_rows_that_a_run_began_with_since_they_were_seen_are_left(file_desk):
+    with pytest.raises(ColumnMissingError):
+        file_desk.run(source=rows("body"))
+    seen = staged_below(file_desk.output)
+    file_desk.leave(source=rows("body"), columns={"text": "body"})
+    later = datetime.now(UTC) + 30 * DAY
+    assert clean_staged(file_desk.output, seen, now=later, older_than=DAY) == []
+    assert file_desk.staged() == ["rows", "staged.json"]
+
+
+def test_staged_rows_are_listed_and_removed_as_the_runs_are(file_desk, monkeypatch):
+    run_id = file_desk.leave(source=rows())
+    reply = runs.list_(asked(file_desk))
+    (told,) = reply.plain["staged"]
+    assert (told["files"], told["is_committed"], told["size_bytes"] > 0) == (1, True, True)
+    header, line = reply.text.splitlines()[-2:]
+    assert header.split() == ["staged", "rows", "for", "the", "runs", "size", "last", "change"]
+    assert line.split()[1] == run_id.partition("-")[0]
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + 8 * DAY
+
+    monkeypatch.setattr(runs, "datetime", Later)
+    options = {"older_than": 7 * DAY, "unfinished": False}
+    assert runs.clean_(asked(file_desk, yes=False, **options)).text.endswith("is that old and at rest.")
+    options["unfinished"] = True
+    would = runs.clean_(asked(file_desk, yes=False, **options))
+    assert [rows["folder"] for rows in would.plain["would_remove_staged"]] == [told["folder"]]
+    assert "and 1 folder(s) of staged rows" in would.text
+    assert file_desk.staged() == ["rows", "staged.json"]
+    did = runs.clean_(asked(file_desk, yes=True, **options))
+    assert (did.plain["removed"], did.plain["removed_staged"]) == ([run_id], [told["folder"]])
+    assert did.text.endswith("Removed 1 folder(s) of staged rows.")
+    assert file_desk.staged() == []
+    assert runs.list_(asked(file_desk)).plain["staged"] == []
+
+
+def test_a_finished_run_is_told_as_its_report_says_also_without_its_parts_and_its_plan(file_desk):
+    report = file_desk.run()
+    store = FaultyStore(file_desk.output)
+    (finished,) = outlines(store, traces_below(store), datetime.now(UTC))
+    assert finished.rows_quarantined == 1
+    assert not [key for operation, key in store.faults.log if operation == "get" and key.startswith("part-")]
+    file_desk.run(output_prefix="p_")  # takes the place of the first
+    shown = runs.show(asked(file_desk, run_id=report.batch_run_id))
+    assert (shown.plain["rows_quarantined"], shown.plain["rows_done"], shown.plain["shards_done"]) == (1, 25, 3)
+    assert shown.plain["parts"] == 0
+    assert f"quarantined rows  {file_desk.output.location(layout.errors_folder(report.batch_run_id))}" in shown.text
+    assert "parts             0 of 3 are there" in shown.text
+    file_desk.output.delete([layout.run_key(report.batch_run_id)])  # as a cleaning leaves it that is killed at once
+    shown = runs.show(asked(file_desk, run_id=report.batch_run_id))
+    assert (shown.plain["rows_quarantined"], shown.plain["model"]) == (1, "tiny/v1")
+
+
 def asked(desk, **options):
     """The command line without Airflow, as it was typed after the folder."""
     place = Place(f"{desk.url}/out", desk.s3)
@@ -219,10 +321,11 @@ def asked(desk, **options):
 
 
 def test_the_list_says_in_one_line_what_each_run_is(desk):
+    assert runs.list_(asked(desk)).plain == {"runs": [], "staged": []}
     assert runs.list_(asked(desk)).text == f"No batch run has written to {desk.url}/out."
     report, left = desk.run("done"), desk.leave("left")
     reply = runs.list_(asked(desk))
-    assert [run["batch_run_id"] for run in reply.plain] == [left, report.batch_run_id]
+    assert [run["batch_run_id"] for run in reply.plain["runs"]] == [left, report.batch_run_id]
     header, first, second = reply.text.splitlines()
     assert header.split() == ["run", "status", "model", "shards", "rows", "quarantined", "workers", "last", "change"]
     assert first.startswith(f"{left}  unfinished  tiny/v1  1 of 3  10 of 25")
@@ -255,7 +358,8 @@ def test_cleaning_says_what_it_would_remove_and_removes_it_only_when_told(file_d
     assert "Nothing was removed: repeat with --yes." in would.text
     assert file_desk.documents(report.batch_run_id)
     did = runs.clean_(asked(file_desk, yes=True, **options))
-    assert did.plain == {"would_remove": [], "removed": [report.batch_run_id], "changed_meanwhile": []}
+    assert (did.plain["removed"], did.plain["would_remove"]) == ([report.batch_run_id], [])
+    assert did.plain["changed_meanwhile"] == []
     assert did.text.endswith("Removed what 1 run(s) left beside their parts.")
     assert file_desk.documents(report.batch_run_id) == []
     assert runs.clean_(asked(file_desk, yes=True, **options)).text.endswith("is that old and at rest.")
@@ -265,7 +369,7 @@ def test_the_commands_are_typed_as_their_help_says(file_desk, capsys):
     report = file_desk.run()
     folder = file_desk.output.root
     assert main(["runs", "list", str(folder), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["batch_run_id"] == report.batch_run_id
+    assert json.loads(capsys.readouterr().out)["runs"][0]["batch_run_id"] == report.batch_run_id
     assert main(["runs", "show", str(folder), report.batch_run_id]) == 0
     assert "status" in capsys.readouterr().out
     assert main(["runs", "clean", str(folder), "--older-than", "30d"]) == 0
