@@ -99,6 +99,16 @@ class Follower:
         """Take a shard for one that nobody claimed yet."""
         self._shards[shard] = _Shard()
 
+    def lost(self, shard: int) -> None:
+        """
+        Take a shard that was done for one whose part is gone.
+
+        Its claim stays, and is taken over by its etag as an earlier try's is: no worker takes a shard whose claim is
+        there by a message that knows of none.
+        """
+        state = self._shards[shard]
+        state.done, state.is_inherited = False, True
+
     def finished(self, shard: int) -> None:
         """Take a shard for done: its part is there."""
         self._shards[shard].done = True
@@ -146,7 +156,7 @@ class Follower:
 
     def due(self, now_s: float, in_flight: int) -> list[Send]:
         """
-        Return what to send now, the lowest shards first.
+        Return what to send now, the lowest shards first; :meth:`sent` is told of each that was.
 
         :param in_flight: how many shards may be sent and not done.
         :raises HfregError: a shard failed for good; the error is the worker's own where it is one of ours.
@@ -163,10 +173,14 @@ class Follower:
             is_repeated = state.sent_s is not None
             if is_repeated or free > 0:
                 free -= not is_repeated
-                state.sent_s, state.unclaimed = now_s, state.unclaimed + 1
                 because = state.claim.error.message if state.claim and state.claim.error else ""
                 sends.append(Send(shard, delivery, state.etag, is_repeated, because))
         return sends
+
+    def sent(self, shard: int, now_s: float) -> None:
+        """Take a shard's message for sent: a broker that does not answer has none."""
+        state = self._shards[shard]
+        state.sent_s, state.unclaimed = now_s, state.unclaimed + 1
 
     def _waits(self, state: _Shard, now_s: float) -> bool:
         """Tell whether nothing is to be sent for a shard that is not done."""

@@ -155,7 +155,7 @@ class Following:
         self._done.popleft()
         if marker is None:
             self._log.warning("Shard %d was done and its part is gone: it is computed anew.", shard)
-            self._follower.forget(shard)
+            self._follower.lost(shard)
         return marker
 
     def _look(self, observe: Observe) -> int:
@@ -246,10 +246,6 @@ class Following:
     def _send(self) -> None:
         for send in self._follower.due(self._looked_s, self._in_flight):
             check_not_cancelled(self._cancelled)
-            if send.delivery > 1:
-                self._log.warning(
-                    "Shard %d is sent again, for the %d. time. %s", send.shard, send.delivery, send.because
-                )
             message = ShardMessage(
                 output=self._output.url,
                 batch_run_id=self._document.batch_run_id,
@@ -265,6 +261,11 @@ class Following:
                 lapse_s=self._lapse_s,
             )
             self._sent.add(self._broker.send(message))
+            self._follower.sent(send.shard, time.monotonic())
+            if send.delivery > 1:
+                self._log.warning(
+                    "Shard %d is sent again, for the %d. time. %s", send.shard, send.delivery, send.because
+                )
 
     @contextlib.contextmanager
     def _patience(self) -> Generator[None, None, None]:

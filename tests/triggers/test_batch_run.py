@@ -130,6 +130,24 @@ def test_a_triggerer_that_ends_leaves_the_shards_and_another_one_goes_on(leave_s
     assert worker.log_text().count("Shard 0: rows 0 to 2000") == begun + 1
 
 
+def test_a_part_that_vanishes_while_nobody_follows_is_computed_anew(leave_slow_run, caplog):
+    """Its claim says that it is done, and stays: the worker takes it over instead of dropping message after message."""
+
+    async def lose_a_part():
+        first = trigger_of(left)
+        following = asyncio.create_task(events_of(first))
+        await until(lambda: 0 in (claims := left.claims()) and claims[0].state is ClaimState.DONE)
+        await shut_down(following)
+        left.output.delete([info.key for info in left.output.list_infos("part-") if layout.find_part(info.key)[0] == 0])
+        return await events_of(passed_on(first))
+
+    left = leave_slow_run()
+    assert asyncio.run(asyncio.wait_for(lose_a_part(), TIMEOUT_S)) == [{"status": "done"}]
+    assert left.parts() == [0, 1, 2]
+    assert [row["id"] for row in left.rows()] == list(range(6000))
+    assert sum("Shard 0 was done and its part is gone" in message for message in caplog.messages) == 1
+
+
 def test_two_triggerers_that_follow_one_run_come_to_the_same_end(leave_run):
     async def both():
         return await asyncio.gather(events_of(trigger_of(left)), events_of(trigger_of(left)))

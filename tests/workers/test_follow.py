@@ -30,38 +30,57 @@ def follower(*shards):
     return made
 
 
+def sends(follower, now_s, in_flight):
+    """Return what is due, and have it sent."""
+    due = follower.due(now_s, in_flight)
+    for send in due:
+        follower.sent(send.shard, now_s)
+    return due
+
+
 def claim(state=ClaimState.RUNNING, delivery=1, error=None):
     return replace(RUNNING, state=state, delivery=delivery, error=error)
 
 
 def test_as_many_are_sent_as_may_be_in_flight_the_lowest_first():
     following = follower(3, 5, 8)
-    assert following.due(0, 2) == [Send(3, 1, None), Send(5, 1, None)]
-    assert following.due(1, 2) == []
+    assert sends(following, 0, 2) == [Send(3, 1, None), Send(5, 1, None)]
+    assert sends(following, 1, 2) == []
     following.saw(3, claim(), "a", 2)
-    assert following.due(3, 2) == []
+    assert sends(following, 3, 2) == []
     assert following.saw(3, claim(ClaimState.DONE), "b", 4)
-    assert following.due(5, 2) == [Send(8, 1, None)]
+    assert sends(following, 5, 2) == [Send(8, 1, None)]
     assert following.open == 2
 
 
 def test_a_message_that_nobody_claims_is_sent_again_and_counts_as_the_same():
     following = follower()
-    following.due(0, 1)
-    assert following.due(RESEND_S - 1, 1) == []
-    assert following.due(RESEND_S, 1) == [Send(0, 1, None, is_repeated=True)]
-    assert following.due(RESEND_S + 1, 1) == []
+    sends(following, 0, 1)
+    assert sends(following, RESEND_S - 1, 1) == []
+    assert sends(following, RESEND_S, 1) == [Send(0, 1, None, is_repeated=True)]
+    assert sends(following, RESEND_S + 1, 1) == []
     assert following.ignored() == []
-    assert following.due(2 * RESEND_S, 1) == [Send(0, 1, None, is_repeated=True)]
+    assert sends(following, 2 * RESEND_S, 1) == [Send(0, 1, None, is_repeated=True)]
     assert following.ignored() == [0]
     following.saw(0, claim(), "etag", 2 * RESEND_S + 1)
     assert following.ignored() == []
 
 
+def test_what_the_broker_did_not_take_is_due_as_before():
+    following = follower(0, 1)
+    for now_s in range(9):
+        assert following.due(now_s, 2) == [Send(0, 1, None), Send(1, 1, None)]
+    assert following.ignored() == []
+    following.sent(0, 9)
+    assert following.due(9, 2) == [Send(1, 1, None)]
+    assert following.due(9, 1) == []
+    assert following.due(9 + RESEND_S, 2) == [Send(0, 1, None, is_repeated=True), Send(1, 1, None)]
+
+
 def ignoring(*shards):
     made = follower(*shards)
     for number in range(3):
-        made.due(number * RESEND_S, len(shards))
+        sends(made, number * RESEND_S, len(shards))
     return made
 
 
@@ -86,10 +105,10 @@ def test_a_worker_that_is_idle_for_a_moment_overlooks_nothing(between):
 def test_a_shard_that_was_not_ignored_at_both_roll_calls_is_not_overlooked():
     following = follower(4)
     assert following.overlooked(["w"], ()) is None
-    following.due(0, 1)
-    following.due(RESEND_S, 1)
+    sends(following, 0, 1)
+    sends(following, RESEND_S, 1)
     assert following.overlooked(["w"], ()) is None
-    following.due(2 * RESEND_S, 1)
+    sends(following, 2 * RESEND_S, 1)
     assert following.overlooked(["w"], ()) is None
     following.saw(4, claim(), "etag", 2 * RESEND_S + 1)
     assert following.overlooked(["w"], ()) is None
@@ -97,31 +116,31 @@ def test_a_shard_that_was_not_ignored_at_both_roll_calls_is_not_overlooked():
 
 def test_a_claim_that_moves_is_never_taken_over_however_long_it_takes():
     following = follower()
-    following.due(0, 1)
+    sends(following, 0, 1)
     for beat in range(1000):
         following.saw(0, claim(), f"etag {beat}", beat * 10)
-        assert following.due(beat * 10 + 9, 1) == []
+        assert sends(following, beat * 10 + 9, 1) == []
 
 
 def test_a_claim_that_stands_still_is_taken_over_by_its_etag():
     following = follower()
-    following.due(0, 1)
+    sends(following, 0, 1)
     following.saw(0, claim(), "etag", 5)
-    assert following.due(5 + LAPSE_S - 1, 1) == []
-    assert following.due(5 + LAPSE_S, 1) == [Send(0, 2, "etag")]
+    assert sends(following, 5 + LAPSE_S - 1, 1) == []
+    assert sends(following, 5 + LAPSE_S, 1) == [Send(0, 2, "etag")]
 
 
 def test_a_shard_that_was_handed_back_is_sent_at_once_and_not_counted():
     following = follower()
     following.saw(0, claim(ClaimState.RETURNED, delivery=4), "etag", 5)
-    assert following.due(5, 1) == [Send(0, 4, "etag")]
+    assert sends(following, 5, 1) == [Send(0, 4, "etag")]
 
 
 def test_a_failure_that_may_pass_is_tried_again_after_a_while():
     following = follower()
     following.saw(0, claim(ClaimState.FAILED, error=ClaimError("StorageUnavailableError", "away")), "etag", 10)
-    assert following.due(10, 1) == []
-    assert following.due(60, 1) == [Send(0, 2, "etag", because="away")]
+    assert sends(following, 10, 1) == []
+    assert sends(following, 60, 1) == [Send(0, 2, "etag", because="away")]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +154,7 @@ def test_a_failure_that_cannot_pass_stops_the_run_with_the_workers_own_error(err
     following = follower()
     following.saw(0, claim(ClaimState.FAILED, error=error), "etag", 10)
     with pytest.raises(kind, match=rf"Shard 0 on w: {error.message}"):
-        following.due(60, 1)
+        sends(following, 60, 1)
 
 
 @pytest.mark.parametrize(
@@ -150,40 +169,40 @@ def test_a_failure_that_comes_every_time_stops_the_run(kind, expected):
     following = follower()
     error = ClaimError(kind, "again")
     following.saw(0, claim(ClaimState.FAILED, MAX_DELIVERIES - 1, error), "etag", 0)
-    assert following.due(1000, 1) == [Send(0, MAX_DELIVERIES, "etag", because="again")]
+    assert sends(following, 1000, 1) == [Send(0, MAX_DELIVERIES, "etag", because="again")]
     following.saw(0, claim(ClaimState.FAILED, MAX_DELIVERIES, error), "etag 2", 1001)
     with pytest.raises(expected, match="again"):
-        following.due(2000, 1)
+        sends(following, 2000, 1)
 
 
 def test_a_shard_that_ends_its_workers_stops_the_run_and_is_named():
     following = follower(6)
     following.saw(6, claim(delivery=MAX_DELIVERIES), "etag", 0)
-    assert following.due(LAPSE_S - 1, 1) == []
+    assert sends(following, LAPSE_S - 1, 1) == []
     with pytest.raises(ShardAbandonedError, match=r"Shard 6 was begun 5 times and never ended; w was the last"):
-        following.due(LAPSE_S, 1)
+        sends(following, LAPSE_S, 1)
 
 
 def test_a_shard_that_ended_three_workers_waits_until_all_others_are_done():
     following = follower(0, 1, 2)
     following.saw(0, claim(delivery=2), "two", 0)
-    assert following.due(LAPSE_S, 1) == [Send(0, 3, "two")]
+    assert sends(following, LAPSE_S, 1) == [Send(0, 3, "two")]
     following.saw(0, claim(delivery=3), "three", LAPSE_S)
-    assert following.due(2 * LAPSE_S, 1) == [Send(1, 1, None)]
+    assert sends(following, 2 * LAPSE_S, 1) == [Send(1, 1, None)]
     following.saw(1, claim(), "one", 2 * LAPSE_S)
     following.saw(1, claim(ClaimState.DONE), "done", 2 * LAPSE_S + 1)
-    assert following.due(2 * LAPSE_S + 1, 1) == [Send(2, 1, None)]
+    assert sends(following, 2 * LAPSE_S + 1, 1) == [Send(2, 1, None)]
     following.saw(2, claim(delivery=MAX_DELIVERIES), "suspect too", 3 * LAPSE_S)
-    assert following.due(4 * LAPSE_S - 1, 1) == []
+    assert sends(following, 4 * LAPSE_S - 1, 1) == []
     following.saw(2, claim(ClaimState.DONE), "done", 4 * LAPSE_S)
-    assert following.due(4 * LAPSE_S, 1) == [Send(0, 4, "three")]
+    assert sends(following, 4 * LAPSE_S, 1) == [Send(0, 4, "three")]
 
 
 def test_of_several_shards_that_ended_their_workers_none_waits_for_another():
     following = follower(0, 1)
     following.saw(0, claim(delivery=3), "a", 0)
     following.saw(1, claim(delivery=4), "b", 0)
-    assert following.due(LAPSE_S, 2) == [Send(0, 4, "a"), Send(1, 5, "b")]
+    assert sends(following, LAPSE_S, 2) == [Send(0, 4, "a"), Send(1, 5, "b")]
 
 
 def test_what_an_earlier_try_left_is_gone_on_with():
@@ -192,8 +211,8 @@ def test_what_an_earlier_try_left_is_gone_on_with():
     following.saw(0, claim(delivery=2), "running", 0)
     following.saw(1, claim(ClaimState.DONE), "part gone", 0)
     following.looked()
-    assert following.due(0, 9) == [Send(1, 2, "part gone"), Send(2, 1, None)]
-    assert following.due(LAPSE_S, 9) == [Send(0, 3, "running")]
+    assert sends(following, 0, 9) == [Send(1, 2, "part gone"), Send(2, 1, None)]
+    assert sends(following, LAPSE_S, 9) == [Send(0, 3, "running")]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +227,7 @@ def test_what_ended_an_earlier_try_is_tried_anew(left):
     following = fresh((0,))
     following.saw(0, left, "etag", 0)
     following.looked()
-    (send,) = following.due(0, 1)
+    (send,) = sends(following, 0, 1)
     assert (send.delivery, send.takes_over) == (1, "etag")
 
 
@@ -216,17 +235,17 @@ def test_a_shard_that_an_earlier_try_gave_up_is_tried_anew_once_it_lapsed():
     following = fresh((0,))
     following.saw(0, claim(delivery=MAX_DELIVERIES), "etag", 0)
     following.looked()
-    assert following.due(LAPSE_S - 1, 1) == []
-    assert following.due(LAPSE_S, 1) == [Send(0, 1, "etag")]
+    assert sends(following, LAPSE_S - 1, 1) == []
+    assert sends(following, LAPSE_S, 1) == [Send(0, 1, "etag")]
 
 
 def test_while_nobody_could_look_no_claim_lapses():
     following = follower()
-    following.due(0, 1)
+    sends(following, 0, 1)
     following.saw(0, claim(), "etag", 1)
     following.resumed(100)
-    assert following.due(100 + LAPSE_S - 1, 1) == []
-    assert following.due(100 + LAPSE_S, 1) == [Send(0, 2, "etag")]
+    assert sends(following, 100 + LAPSE_S - 1, 1) == []
+    assert sends(following, 100 + LAPSE_S, 1) == [Send(0, 2, "etag")]
 
 
 def test_a_claim_that_vanished_is_no_claim():
@@ -236,9 +255,21 @@ def test_a_claim_that_vanished_is_no_claim():
     assert following.vanished([(1, "b")]) == [0]
     following.forget(0)
     assert following.vanished([(1, "b")]) == []
-    assert following.due(1, 2) == [Send(0, 1, None)]
+    assert sends(following, 1, 2) == [Send(0, 1, None)]
     following.finished(1)
     assert following.open == 1
+
+
+def test_a_shard_that_is_done_and_whose_part_is_gone_is_taken_over_by_its_claims_etag():
+    following = follower(0)
+    sends(following, 0, 1)
+    assert following.saw(0, claim(ClaimState.DONE, delivery=MAX_DELIVERIES), "done", 1)
+    following.lost(0)
+    assert following.open == 1
+    assert following.changed([(0, "done")]) == []
+    assert sends(following, 1, 1) == [Send(0, 1, "done")]
+    assert sends(following, 2, 1) == []
+    assert following.saw(0, claim(ClaimState.DONE), "done again", 3)
 
 
 def test_whose_messages_still_run_is_known():
@@ -281,22 +312,22 @@ def test_for_any_history_no_shard_is_forgotten_and_no_more_are_in_flight_than_ma
             if following.saw(shard, claim(ClaimState(event), deliveries[shard], error), f"e{number}", now):
                 done.add(shard)
         try:
-            sends = following.due(now, in_flight)
+            due = sends(following, now, in_flight)
         except HfregError:
             assert max(deliveries.values()) == MAX_DELIVERIES
             return
-        assert not done & {send.shard for send in sends}
-        sent |= {send.shard: send for send in sends}
+        assert not done & {send.shard for send in due}
+        sent |= {send.shard: send for send in due}
         assert following.open == 4 - len(done)
     # Left alone, everything that is open is sent within the longest wait, as far as there is room.
     silent = now + RESEND_S + LAPSE_S + 5 * MAX_DELIVERIES
     try:
-        sends = following.due(silent, 4)
-        waiting = set(range(4)) - done - {send.shard for send in sends}
-        for send in sends:
+        due = sends(following, silent, 4)
+        waiting = set(range(4)) - done - {send.shard for send in due}
+        for send in due:
             following.saw(send.shard, claim(ClaimState.DONE, send.delivery), "the end", silent)
         # What ended its workers comes last.
-        assert {send.shard for send in following.due(silent, 4)} == waiting
+        assert {send.shard for send in sends(following, silent, 4)} == waiting
     except ShardAbandonedError:
         assert max(deliveries.values()) == MAX_DELIVERIES
         return
@@ -313,8 +344,8 @@ def test_whoever_follows_the_same_try_next_takes_its_claims_for_its_own():
             following.saw(0, seen, "etag", 0)
             following.looked()
         with pytest.raises(raised):
-            same.due(LAPSE_S + 1, 1)
-        assert [(send.delivery, send.takes_over) for send in other.due(LAPSE_S + 1, 1)] == [(1, "etag")]
+            sends(same, LAPSE_S + 1, 1)
+        assert [(send.delivery, send.takes_over) for send in sends(other, LAPSE_S + 1, 1)] == [(1, "etag")]
 
 
 def test_a_shard_that_was_done_under_the_same_sender_is_done_at_the_first_look():
