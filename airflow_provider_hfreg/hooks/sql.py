@@ -7,12 +7,15 @@ of :mod:`airflow_provider_hfreg.runs.query`. Importing this module loads neither
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hfreg.errors import SettingsError
 from airflow_provider_hfreg.hooks.connections import get_connection
+
+_SECRET_NAME = re.compile(r"(?i)pass|secret|token|key|credential|private|authorization")
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -45,7 +48,7 @@ def sql_rows(
         database.connect,
         sql,
         params,
-        secret=lambda: database.connection.password,
+        secrets=lambda: database.secrets,
         cancelled=cancelled,
     )
 
@@ -64,6 +67,12 @@ class _Database:
         :raises SettingsError: there is no such connection.
         """
         return get_connection(self._conn_id, hint="of a database, such as type 'postgres'")
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no message may hold: its password, and what ``extra`` holds under names that say so."""
+        told = [self.connection.password] if self.connection.password else []
+        return told + list(_secrets_in(self.connection.extra_dejson))
 
     def connect(self) -> Any:
         """Open a connection of the database's driver."""
@@ -95,3 +104,21 @@ class _Database:
                 f"{type(hook).__name__} is no DbApiHook."
             )
         return hook
+
+
+def _secrets_in(value: Any, *, is_secret: bool = False) -> Iterator[str]:
+    """
+    Yield the texts that stand in a JSON value below a name that says that they are secret; one too many does no harm.
+
+    >>> list(_secrets_in({"sslmode": "require", "private_key": "a", "more": [{"ApiToken": {"value": "b"}}]}))
+    ['a', 'b']
+    """
+    if isinstance(value, str):
+        if is_secret:
+            yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _secrets_in(inner, is_secret=is_secret or _SECRET_NAME.search(str(name)) is not None)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _secrets_in(inner, is_secret=is_secret)

@@ -1,11 +1,12 @@
 """
 A query's rows as a stream of Arrow batches in bounded memory, from any connection of Python's DB-API; no Airflow here.
 
-On PostgreSQL a named server-side cursor is read; elsewhere chunks of the driver's own cursor, whose memory is then the
-driver's business (MySQL's holds the whole result unless it is told otherwise).
+On PostgreSQL a named server-side cursor is read; elsewhere the driver's own cursor, some rows at a time, whose memory
+is then the driver's business (MySQL's holds the whole result unless it is told otherwise).
 
 Nothing is committed: a statement that changes something changes nothing. Neither the query's text nor its parameters
-are logged or kept, and no message holds the connection's secret.
+are logged or stored from here, and no message holds the connection's secrets. What Airflow shows of an operator's own
+fields is Airflow's.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import DatabaseUnavailableError, QueryFailedError, RunCancelledError
+from airflow_provider_hfreg.runs.query_batches import Row, batches_of_rows
 from airflow_provider_hfreg.runs.query_cursors import (
     cancel,
     columns_of,
@@ -32,10 +37,11 @@ from airflow_provider_hfreg.runs.row_sources import ArrowRows
 
 SqlParams = Mapping[str, Any] | Sequence[Any]
 
-_FIRST_ROWS = 500
-_MOST_ROWS = 20_000
-_CHUNK_BYTES = 8 * 2**20
 _SHORTEST_SECRET = 4
+_STOPPED = (
+    "The run was stopped, as asked, while the rows of its query were being staged. Nothing of it is kept; running "
+    "again asks the database anew."
+)
 
 
 def query_rows(
@@ -44,7 +50,7 @@ def query_rows(
     sql: str,
     params: SqlParams | None = None,
     *,
-    secret: Callable[[], str | None] = lambda: None,
+    secrets: Callable[[], Iterable[str]] = tuple,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> ArrowRows:
     """
@@ -58,21 +64,18 @@ def query_rows(
     :param connect: opens a connection, which is closed again; called in the thread that reads.
     :param sql: one query; a semicolon at its end is dropped.
     :param params: as the driver takes them: a list, or a mapping of names.
-    :param secret: what no message may hold, asked for where one is written.
+    :param secrets: what no message may hold, as it is or percent-encoded; asked for where one is written.
     :param cancelled: asked several times a second.
     :raises QueryFailedError: there is no query.
     """
     text = sql.strip().rstrip(";").rstrip()
     if not text:
         raise QueryFailedError("The query is empty: write one that gives rows, such as select id, body from texts.")
-    query = _Query(place, connect, text, params, secret)
+    query = _Query(place, connect, text, params, secrets)
 
     def check() -> None:
         if cancelled():
-            raise RunCancelledError(
-                "The run was stopped, as asked, while the rows of its query were being staged. Nothing of it is kept; "
-                "running again asks the database anew."
-            )
+            raise RunCancelledError(_STOPPED)
 
     asked = json.dumps([place, text, params], sort_keys=True, default=str)
     question = hashlib.sha256(asked.encode()).hexdigest()
@@ -88,39 +91,44 @@ class _Query:
         connect: Callable[[], Any],
         sql: str,
         params: SqlParams | None,
-        secret: Callable[[], str | None],
+        secrets: Callable[[], Iterable[str]],
     ) -> None:
         self.what = f"the query of {place}"
-        self._place, self._connect, self._secret = place, connect, secret
+        self._place, self._connect, self._secrets = place, connect, secrets
         self._told = [sql] if params is None else [sql, params]
         self._connection: Any = None
+        self._is_cancelled = threading.Event()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the result; at least one batch, which has no row where the result has none."""
         with self._translated(), contextlib.closing(self._connect()) as connection:
             self._connection = connection
             with contextlib.closing(open_cursor(connection)) as cursor:
+                self._go_on()
                 cursor.execute(*self._told)
-                yield from self._chunks(cursor, with_type_ids=is_postgres(connection))
+                yield from self._read(cursor, with_type_ids=is_postgres(connection))
 
     def cancel(self) -> None:
-        """Stop the query, from another thread."""
+        """Stop the query, from another thread; one that is not asked yet is never asked."""
+        self._is_cancelled.set()  # first: there may be no connection yet whose query could be stopped
         cancel(self._connection)
 
-    def _chunks(self, cursor: Any, *, with_type_ids: bool) -> Iterator[pa.RecordBatch]:
+    def _go_on(self) -> None:
+        if self._is_cancelled.is_set():
+            raise RunCancelledError(_STOPPED)
+
+    def _read(self, cursor: Any, *, with_type_ids: bool) -> Iterator[pa.RecordBatch]:
         if not with_type_ids:  # PostgreSQL refuses a cursor for anything else, and tells the columns with the first row
             self._check_query(cursor)
-        rows = cursor.fetchmany(_FIRST_ROWS)
-        self._check_query(cursor)
-        columns = columns_of(cursor, with_type_ids=with_type_ids)
-        types = [postgres_type(column) if with_type_ids else None for column in columns]
-        batch = self._batch(rows, columns, types)
-        yield batch
-        while rows:
-            rows = cursor.fetchmany(next_rows(len(rows), batch.nbytes))
-            if rows:
-                batch = self._batch(rows, columns, types)
-                yield batch
+
+        def fetch(count: int) -> Sequence[Any]:
+            self._go_on()
+            rows: Sequence[Any] = cursor.fetchmany(count)
+            return rows
+
+        for rows in batches_of_rows(fetch):
+            self._check_query(cursor)
+            yield self._batch(rows, columns_of(cursor, with_type_ids=with_type_ids))
 
     def _check_query(self, cursor: Any) -> None:
         if not cursor.description:
@@ -129,11 +137,9 @@ class _Query:
                 "changed in the database."
             )
 
-    def _batch(
-        self, rows: Sequence[Any], columns: Sequence[SqlColumn], types: Sequence[pa.DataType | None]
-    ) -> pa.RecordBatch:
-        plain = [tuple(row.values()) if isinstance(row, Mapping) else row for row in rows]  # a connection of dict rows
-        return to_batch(plain, columns, types, what=self.what)
+    def _batch(self, rows: Sequence[Row], columns: Sequence[SqlColumn]) -> pa.RecordBatch:
+        types = [None if column.type_id is None else postgres_type(column) for column in columns]
+        return to_batch(rows, columns, types, what=self.what)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -142,7 +148,7 @@ class _Query:
         except Exception as error:
             if not (is_database_error(error) or isinstance(error, OSError)):
                 raise
-            told = without_secret(first_line(error), self._secret())
+            told = without_secrets(first_line(error), self._secrets())
             if may_pass(error):
                 raise DatabaseUnavailableError(
                     f"The database of {self._place} cannot be read: {told}. Check that it runs and that host, login "
@@ -154,26 +160,21 @@ class _Query:
             ) from None
 
 
-def next_rows(rows: int, size_bytes: int) -> int:
-    """
-    Return how many rows to fetch next: about 8 MiB, and at most twice as many as before.
-
-    >>> next_rows(500, 50_000), next_rows(500, 80 * 2**20), next_rows(1, 2**30)
-    (1000, 50, 1)
-    """
-    return max(1, min(2 * rows, _MOST_ROWS, rows * _CHUNK_BYTES // max(1, size_bytes)))
-
-
 def first_line(error: Exception) -> str:
     """Return an error's first line; drivers go on with the query's text and hints."""
     return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def without_secret(text: str, secret: str | None) -> str:
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
     """
-    Return a text without a secret.
+    Return a text without secrets: neither as they are, nor as they stand in a URL, nor one of their lines.
 
-    >>> without_secret("no host pass:word", "pass:word")
-    'no host ***'
+    >>> without_secrets("no host pass:word, postgresql://me:pass%3aword@host", ["pass:word"])
+    'no host ***, postgresql://me:***@host'
     """
-    return text.replace(secret, "***") if secret and len(secret) >= _SHORTEST_SECRET else text
+    lines = {line.strip() for secret in secrets for line in (secret, *secret.splitlines())}
+    forms = {form for line in lines for form in (line, quote(line), quote(line, safe=""), quote_plus(line))}
+    for form in sorted(forms, key=len, reverse=True):  # a secret may be the beginning of another one
+        if len(form) >= _SHORTEST_SECRET:
+            text = re.sub(re.escape(form), "***", text, flags=re.IGNORECASE)  # %3A and %3a are the same
+    return text

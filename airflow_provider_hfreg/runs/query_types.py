@@ -1,8 +1,8 @@
 """
 From the rows of a database to Arrow columns, without changing a value. Pure.
 
-Where the driver tells a column's type (PostgreSQL's), that holds from the first row on. Elsewhere a chunk's values tell
-it; that a type grows later (null, then whole, then decimal numbers) is
+Where the driver tells a column's type (PostgreSQL's), that holds from the first row on. Elsewhere the values of
+a batch of rows tell it; that a type grows later (null, then whole, then decimal numbers) is
 :func:`airflow_provider_hfreg.runs.row_sources.grown_schema`'s business.
 
 What has no plain type of its own becomes text, as the database or the driver writes it: JSON, UUIDs, intervals, ranges,
@@ -171,7 +171,7 @@ _KINDS: tuple[tuple[tuple[type, ...], pa.DataType], ...] = (
 
 
 def _type_of(values: Sequence[Any], column: SqlColumn, what: str) -> pa.DataType:
-    """Return the type that holds all values of a chunk."""
+    """Return the type that holds all values of one column of a batch of rows."""
     known = pa.null()
     seen: set[tuple[type, bool]] = set()
     for value in values:

@@ -24,8 +24,9 @@ from airflow_provider_hfreg.errors import (
     RunCancelledError,
     SettingsError,
 )
+from airflow_provider_hfreg.hooks.connections import get_connection
 from airflow_provider_hfreg.hooks.sql import sql_rows
-from airflow_provider_hfreg.runs import query, row_sources
+from airflow_provider_hfreg.runs import query_batches, row_sources
 
 
 @pytest.fixture(params=["psycopg", "psycopg2"])
@@ -111,7 +112,8 @@ def test_every_type_of_postgres_keeps_its_value(read, driver):
 
 
 def test_a_column_that_is_null_for_long_has_its_type_from_the_start(read, driver, monkeypatch):
-    monkeypatch.setattr(query, "_FIRST_ROWS", 2)
+    monkeypatch.setattr(query_batches, "_MOST_ROWS", 2)
+    monkeypatch.setattr(query_batches, "_FIRST_ROWS", 2)
     table = read("warehouse", "select case when n > 4 then n end as n, n as m from generate_series(1, 6) n")
     assert table.to_pydict() == {"n": [None] * 4 + [5, 6], "m": [1, 2, 3, 4, 5, 6]}
 
@@ -189,8 +191,17 @@ def test_a_connection_that_is_none_or_no_database_is_named(read, monkeypatch):
         read("odd", "select 1")
 
 
+def test_no_secret_of_the_connection_is_told_not_even_as_it_stands_in_a_url(read, driver, warehouse):
+    warehouse(extra={"sslpassword": "t0ken/with+more", "application_name": "plain-name"})
+    password = get_connection("warehouse", hint="").password
+    leaks = f"{password} t0ken/with+more t0ken%2fwith%2Bmore plain-name"
+    with pytest.raises(QueryFailedError) as raised:
+        read("warehouse", f"select cast('{leaks}' as int)")
+    assert 'type integer: "*** *** *** plain-name"' in str(raised.value)
+
+
 def test_a_database_that_goes_away_midway_is_retryable(read, driver, postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr(query, "_MOST_ROWS", 1000)
+    monkeypatch.setattr(query_batches, "_MOST_ROWS", 1000)
     monkeypatch.setattr(row_sources, "_PIECE_ROWS", 1000)
     source = sql_rows("warehouse", "select n, repeat('x', 1000) as t from generate_series(1, 1000000) n")
     pieces = source.pieces(tmp_path)
@@ -233,8 +244,9 @@ def test_a_query_that_takes_for_ever_is_cancelled_on_the_server(driver, postgres
     assert len(failures) == 1
 
 
-def test_sqlite_is_read_by_chunks_and_types_grow(read, lite, monkeypatch):
-    monkeypatch.setattr(query, "_FIRST_ROWS", 2)
+def test_sqlite_is_read_in_batches_and_types_grow(read, lite, monkeypatch):
+    monkeypatch.setattr(query_batches, "_MOST_ROWS", 2)
+    monkeypatch.setattr(query_batches, "_FIRST_ROWS", 2)
     lite.execute("create table t (n, t text, b blob)")
     lite.executemany(
         "insert into t values (?, ?, ?)", [(None, "a", b"1")] * 2 + [(1, "b", None)] * 3 + [(0.5, None, None)]
@@ -267,6 +279,32 @@ def test_the_question_is_the_query_its_parameters_and_its_connection():
     assert len({first, *(other.question for other in others)}) == 4
 
 
+GROWING = """
+import pathlib, sys, tempfile
+from airflow_provider_hfreg.hooks.sql import sql_rows
+def high_water_kib():
+    return int(dict(line.split(":", 1) for line in open("/proc/self/status"))["VmHWM"].split()[0])
+query = "select n as id, repeat('x', case when n > %s then 2000000 else 100 end) as text from generate_series(1, %s) n"
+with tempfile.TemporaryDirectory() as folder:
+    list(sql_rows("warehouse", query, [1000, 1000]).pieces(pathlib.Path(folder)))
+    before = high_water_kib()
+    read = 0
+    for piece in sql_rows("warehouse", query, [10_000, 10_600]).pieces(pathlib.Path(folder)):
+        read += piece.rows
+        piece.path.unlink()
+    print(read, high_water_kib() - before)
+"""
+
+
+@pytest.mark.timeout(900)
+def test_rows_that_grow_from_a_line_to_a_document_stream_in_the_memory_of_a_fetch(warehouse, driver):
+    # 600 documents of 2 MB after 10,000 lines: one fetch of a hundred of them, as it comes and as Python's texts
+    done = subprocess.run([sys.executable, "-c", GROWING], capture_output=True, text=True, check=True)
+    rows, grown_kib = map(int, done.stdout.split())
+    assert rows == 10_600
+    assert grown_kib < 700 * 1024, f"{grown_kib} KiB"
+
+
 STREAM = """
 import pathlib, sys, tempfile
 from airflow_provider_hfreg.hooks.sql import sql_rows
@@ -287,7 +325,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 
 @pytest.mark.timeout(900)  # a busy machine takes minutes for it
-def test_three_hundred_thousand_rows_stream_in_the_memory_of_some_chunks(warehouse):
+def test_three_hundred_thousand_rows_stream_in_the_memory_of_some_batches(warehouse):
     done = subprocess.run([sys.executable, "-c", STREAM, "300000"], capture_output=True, text=True, check=True)
     rows, grown_kib = map(int, done.stdout.split())
     table_kib = 300_000 * 640 // 1024

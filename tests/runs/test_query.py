@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from airflow_provider_hfreg.errors import DatabaseUnavailableError
+from airflow_provider_hfreg.errors import DatabaseUnavailableError, RunCancelledError
 from airflow_provider_hfreg.runs.batch import run_batch
 from airflow_provider_hfreg.runs.query import first_line, query_rows
 
@@ -48,10 +48,33 @@ def test_no_message_goes_on_with_the_query_or_holds_the_secret(tmp_path):
     def connect():
         raise ConnectionError("no route with hunter22\nLINE 1: select secrets")
 
-    source = query_rows("the shop", connect, "select 1", secret=lambda: "hunter22")
+    source = query_rows("the shop", connect, "select 1", secrets=lambda: ["hunter22"])
     with pytest.raises(DatabaseUnavailableError, match=r"cannot be read: no route with \*\*\*\. Check"):
         list(source.pieces(tmp_path))
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_a_query_that_is_cancelled_before_there_is_a_connection_is_never_asked(shop, tmp_path):
+    asked = []
+
+    def connect():
+        source.cancel()  # as another thread does while this one waits for the server
+        connection = shop()
+        connection.set_trace_callback(asked.append)
+        return connection
+
+    source = query_rows("the shop", connect, "select * from reviews")
+    with pytest.raises(RunCancelledError):
+        list(source.pieces(tmp_path))
+    assert asked == []
+
+
+def test_a_query_that_is_cancelled_between_two_fetches_reads_no_further(shop, tmp_path):
+    source = query_rows("the shop", shop, "select a.text || b.text as text from reviews a, reviews b, reviews c")
+    pieces = source.pieces(tmp_path)
+    source.cancel()
+    with pytest.raises(RunCancelledError):
+        next(pieces)
 
 
 def test_reading_a_query_needs_no_airflow():
