@@ -36,6 +36,7 @@ from airflow_provider_hfreg.triggers.batch_run import BatchRunTrigger
 from airflow_provider_hfreg.triggers.deferral import Deferral
 
 if TYPE_CHECKING:
+    import jinja2
     from airflow.sdk import Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
@@ -152,7 +153,6 @@ class RunHFModelOperator(BaseOperator):
         "hfreg_conn_id",
         "storage_conn_id",
     )
-    template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {
         "sql": "sql",
         **dict.fromkeys(("model", "rows", "sql_params", "columns", "passthrough", "model_params"), "json"),
@@ -246,6 +246,23 @@ class RunHFModelOperator(BaseOperator):
                 )
             kwargs = routed_to(kwargs["executor_pool"]) | kwargs
         return super().partial(**kwargs)
+
+    def render_template(
+        self,
+        content: Any,
+        context: Context,
+        jinja_env: jinja2.Environment | None = None,
+        seen_oids: set[int] | None = None,
+    ) -> Any:
+        """
+        Render as Airflow does; what is the field ``sql`` and ends with ``.sql`` is the name of a file.
+
+        Airflow's own ``template_ext`` would look for a file for whatever field, parameter or row of the call ends so.
+        """
+        if content is self.sql and isinstance(content, str) and content.endswith(".sql"):
+            jinja_env = jinja_env or self.get_template_env()
+            content = jinja_env.loader.get_source(jinja_env, content)[0]  # type: ignore[union-attr]  # a DAG's has one
+        return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Plan the run, execute the shards that are missing or defer until they are executed, and return its report."""

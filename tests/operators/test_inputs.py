@@ -151,6 +151,31 @@ def test_fields_of_a_query_are_rendered_and_a_file_holds_one(tmp_path, registry)
     assert (task.sql_conn_id, task.sql_params) == ("lite", {"lang": "de"})
 
 
+def test_only_the_query_may_be_in_a_file(tmp_path, registry):
+    rows = [{"text": "{{ ds }}: see dump.sql"}]
+    with DAG("nightly", schedule=None, template_searchpath=str(tmp_path)):
+        given = RunHFModelOperator(task_id="given", model="tiny/v1", output_url="/out.sql", rows=rows)
+        asked = RunHFModelOperator(
+            task_id="asked", model="tiny/v1", output_url="/o", sql="select ?", sql_conn_id="c", sql_params=["a.sql"]
+        )
+    for task in (given, asked):
+        task.resolve_template_files()
+        task.render_template_fields({"ds": "2026-01-01"})
+    assert (given.output_url, given.rows) == ("/out.sql", [{"text": "2026-01-01: see dump.sql"}])
+    assert (asked.sql, asked.sql_params) == ("select ?", ["a.sql"])
+
+
+def test_a_mapped_query_may_be_in_a_file_too(tmp_path, registry):
+    (tmp_path / "texts.sql").write_text("select id from texts where day = '{{ ds }}'")
+    with DAG("nightly", schedule=None, template_searchpath=str(tmp_path)):
+        mapped = RunHFModelOperator.partial(task_id="a", model="tiny/v1", sql="texts.sql", sql_conn_id="c").expand(
+            output_url=["/a"]
+        )
+    task = mapped.unmap({"output_url": "/a"})
+    task._do_render_template_fields(task, task.template_fields, {"ds": "2026-01-01"}, mapped.get_template_env(), set())
+    assert task.sql == "select id from texts where day = '2026-01-01'"
+
+
 def test_a_database_that_is_away_is_worth_a_retry(run_task, context, warehouse):
     warehouse(port=9)
     with pytest.raises(DatabaseUnavailableError, match="'warehouse' cannot be read"):
@@ -174,8 +199,8 @@ KILLED = """
 import sys
 from types import SimpleNamespace
 from airflow_provider_hfreg.operators.run_model import RunHFModelOperator
-from airflow_provider_hfreg.runs import query, row_sources
-query._FIRST_ROWS = query._MOST_ROWS = row_sources._PIECE_ROWS = 200
+from airflow_provider_hfreg.runs import query_batches, row_sources
+query_batches._FIRST_ROWS = query_batches._MOST_ROWS = row_sources._PIECE_ROWS = 200
 task = RunHFModelOperator(task_id="task", model="tiny/v1", output_url=sys.argv[1], columns={"text": "body"},
                           passthrough=["id"], sql=sys.argv[2], sql_conn_id="warehouse")
 ti = SimpleNamespace(dag_id="nightly", task_id="task", run_id="manual__1", map_index=-1)
