@@ -11,7 +11,8 @@ Invariants:
   recently are let go first; one that a thread still runs stays until that run ends.
 - One thread runs an engine at a time: the others wait, since two forwards at once only share the same cores.
 - The files of a loaded model stay in the host's cache until it is let go: it may read them again, and mapped ones would
-  keep their room on the disk anyway.
+  keep their room on the disk anyway. The cache is brought under its bound then, or at this process' next load where a
+  caller let his own pipeline go: nothing tells when he does but the collector of objects, in which no lock is taken.
 - A forked child starts with none: torch's threads do not survive a fork.
 """
 
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hfreg.errors import InvalidOptionError
 from airflow_provider_hfreg.pipelines.catalog import find_column_task
+from airflow_provider_hfreg.versions.cache import trim_after_readers
 
 if TYPE_CHECKING:
     from airflow_provider_hfreg.inference.calls import AnyEngine
@@ -127,10 +129,11 @@ def resident_digests() -> list[str]:
 
 
 def release_residents() -> None:
-    """Let all resident models go."""
+    """Let all resident models go, and bring the host's cache under its bound."""
     with _lock:
         _residents.clear()
     gc.collect()
+    trim_after_readers()
 
 
 def _make_room(spec: PipelineSpec, device: str) -> None:

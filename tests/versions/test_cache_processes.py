@@ -19,7 +19,7 @@ import pytest
 
 from airflow_provider_hfreg.errors import DigestMismatchError
 from airflow_provider_hfreg.testing.faults import FaultyStore
-from airflow_provider_hfreg.versions.cache import HostCache
+from airflow_provider_hfreg.versions.cache import HostCache, trim_after_readers
 from airflow_provider_hfreg.versions.cache import places as places_module
 
 _WEIGHTS_BYTES = 20_000_000  # three ranges on S3
@@ -31,7 +31,7 @@ from airflow_provider_hfreg.errors import HfregError
 from airflow_provider_hfreg.storage.settings import S3Settings
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.testing.faults import FaultyStore
-from airflow_provider_hfreg.versions.cache import HostCache
+from airflow_provider_hfreg.versions.cache import HostCache, trim_after_readers
 from airflow_provider_hfreg.versions.publish import find_manifest
 
 url, s3, cache, given = json.loads(sys.argv[1])
@@ -273,11 +273,34 @@ def test_a_folder_is_held_as_long_as_what_was_loaded_from_it(store, manifest, ca
 
     host = HostCache(cache, size_gib=0.001)
     model = host.hold(store, manifest).while_lives(Model())
+    trim_after_readers()
     host._trim()
     assert weights_of(cache, manifest).exists()
     del model
-    host._trim()
+    assert weights_of(cache, manifest).exists()  # a finalizer only gives the lock back
+    trim_after_readers()
     assert not weights_of(cache, manifest).exists()
+
+
+def test_what_a_reader_that_went_has_held_goes_at_the_next_load(store, versions, cache):
+    """Although nothing is fetched by it: the next version is in the cache, and held."""
+
+    class Model:
+        pass
+
+    first, second = versions("v1", "v2")
+    host = HostCache(cache, size_gib=_ROOM_FOR_ONE_GIB)
+    kept = host.hold(store, second)
+    model = host.hold(store, first).while_lives(Model())
+    del model
+    assert weights_of(cache, first).exists()
+    counted = FaultyStore(store)
+    again = host.hold(counted, second)
+    assert counted.faults.calls["download"] == 0
+    assert not weights_of(cache, first).exists()
+    assert weights_of(cache, second).exists()
+    again.release()
+    kept.release()
 
 
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")

@@ -35,7 +35,7 @@ Invariants:
 
 from __future__ import annotations
 
-from airflow_provider_hfreg.versions.cache.holds import HeldFolder
+from airflow_provider_hfreg.versions.cache.holds import HeldFolder, trim_after_readers
 from airflow_provider_hfreg.versions.cache.host import HostCache
 
-__all__ = ["HeldFolder", "HostCache"]
+__all__ = ["HeldFolder", "HostCache", "trim_after_readers"]

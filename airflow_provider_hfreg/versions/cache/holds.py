@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +31,8 @@ class HeldFolder:
 
     :param path: the folder.
     :param descriptor: of the folder's lock, taken.
-    :param on_release: called after :meth:`release` gave the lock back; not when this object just goes, which may be in
-        the middle of anything.
+    :param on_release: called after :meth:`release` gave the lock back. When this object just goes, which may be in the
+        middle of anything, it is put off until :func:`trim_after_readers`.
     """
 
     def __init__(self, path: Path, descriptor: int, on_release: Callable[[], None]) -> None:
@@ -39,7 +40,7 @@ class HeldFolder:
         self._lock = _Lock(descriptor)
         self._on_release = on_release
         # Closed, not unlocked: a descriptor that a forked child shares would be unlocked for both.
-        self._finalizer = weakref.finalize(self, self._lock.close)
+        self._finalizer = weakref.finalize(self, _let_go, self._lock, on_release)
 
     def release(self) -> None:
         """Let it be evicted; again is no error."""
@@ -79,6 +80,25 @@ class _Lock:
 
 _locks: weakref.WeakSet[_Lock] = weakref.WeakSet()
 _for_life: dict[Path, HeldFolder] = {}
+_put_off: deque[Callable[[], None]] = deque()  # appended to while objects are collected, so nothing that takes a lock
+
+
+def _let_go(lock: _Lock, on_release: Callable[[], None]) -> None:
+    lock.close()
+    _put_off.append(on_release)
+
+
+def trim_after_readers() -> None:
+    """
+    Do what was put off when readers just went: bring their caches under their bounds.
+
+    Called where this process lets models go and where it begins to hold a folder; never while it waits for one.
+    """
+    due: dict[Callable[[], None], None] = {}
+    while _put_off:
+        due[_put_off.popleft()] = None
+    for act in due:
+        act()
 
 
 def hold_name(folder: Path) -> str:
@@ -104,6 +124,7 @@ def hold_for_life(held: HeldFolder) -> None:
 
 def _drop_in_child() -> None:
     _for_life.clear()
+    _put_off.clear()
     for lock in list(_locks):
         lock.close()
 

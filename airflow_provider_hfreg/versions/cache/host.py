@@ -24,7 +24,7 @@ from airflow_provider_hfreg.errors import (
 from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
 from airflow_provider_hfreg.versions.cache.entries import Entry
 from airflow_provider_hfreg.versions.cache.eviction import EVICTION, bound_bytes, make_room
-from airflow_provider_hfreg.versions.cache.holds import HeldFolder, hold, hold_for_life
+from airflow_provider_hfreg.versions.cache.holds import HeldFolder, hold, hold_for_life, trim_after_readers
 from airflow_provider_hfreg.versions.cache.links import link_text, mend
 from airflow_provider_hfreg.versions.cache.places import Places
 from airflow_provider_hfreg.versions.cache_settings import check_cache_size_gib
@@ -66,6 +66,7 @@ class HostCache:
         :raises DigestMismatchError: the store's copy of a file is damaged.
         :raises StorageUnavailableError: the disk is full of what others read.
         """
+        trim_after_readers()
         folder = self._places.folders / digest_hex(manifest.content_digest)
         links = {file.path: link_text(file.path, self._entry(file).name) for file in manifest.files}
         with self._explained(manifest.size_bytes), self._places.locked(EVICTION, shared=True):
@@ -132,6 +133,8 @@ class HostCache:
         make_room(self._places, self._size_gib, file.size_bytes)
 
     def _trim(self) -> None:
+        if not self.folder.exists():  # deleted since, and not to be made again for this
+            return
         try:
             make_room(self._places, self._size_gib)
         except OSError as error:  # whoever reads next makes room; this one has read, and is told of no error
