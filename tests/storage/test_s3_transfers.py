@@ -215,3 +215,63 @@ def test_after_a_failure_nothing_more_is_begun():
     with pytest.raises(StorageError, match="broken"):
         list(in_order((lambda n=n: task(n) for n in range(100)), threads=2))
     assert len(begun) <= 3 + 2 + 3
+
+
+# --- a completion whose answer is lost
+
+
+def is_completion(request):
+    return request.method == "POST" and "uploadId=" in request.path
+
+
+def upload_without_an_answer(stored, seaweedfs, path, before_repetition=lambda: None):
+    """Upload through a proxy that loses the first completion's answer; return how many completions were asked for."""
+    asked = []
+
+    def lose(request):
+        if not is_completion(request):
+            return None
+        asked.append(request)
+        if len(asked) == 2:
+            before_repetition()
+        return Spoiled(lose_answer=len(asked) == 1)
+
+    with proxied(seaweedfs, lose) as proxy:
+        S3Store(stored.url, proxy.settings()).upload("again", path)
+    return len(asked)
+
+
+def test_an_upload_that_was_completed_and_not_answered_is_done(stored, seaweedfs, content, tmp_path):
+    (tmp_path / "sent").write_bytes(content)
+    assert upload_without_an_answer(stored, seaweedfs, tmp_path / "sent") == 2
+    assert stored.get("again") == content
+
+
+def test_an_upload_that_the_server_has_forgotten_is_done_if_its_bytes_are_there(stored, seaweedfs, content, tmp_path):
+    """This server answers a repeated completion while its object is there, not all do: so it is another upload's."""
+    (tmp_path / "sent").write_bytes(content)
+
+    def put_anew():
+        stored.delete(["again"])
+        stored.upload("again", tmp_path / "sent")
+
+    assert upload_without_an_answer(stored, seaweedfs, tmp_path / "sent", put_anew) == 2
+    assert stored.get("again") == content
+
+
+@pytest.mark.parametrize("other", [None, b"another", "of its size"])
+def test_an_upload_that_nobody_can_tell_of_may_be_tried_again(stored, seaweedfs, content, tmp_path, other):
+    """What the lost completion made is gone or replaced by the time at which it is repeated."""
+    (tmp_path / "sent").write_bytes(content)
+    (tmp_path / "other").write_bytes(content[::-1])
+
+    def change():
+        stored.delete(["again"])
+        if other == "of its size":
+            stored.upload("again", tmp_path / "other")
+        elif other is not None:
+            stored.put("again", other)
+
+    with pytest.raises(StorageUnavailableError, match=r"again failed: .*[Tt]ry again\.") as caught:
+        upload_without_an_answer(stored, seaweedfs, tmp_path / "sent", change)
+    assert caught.value.retryable

@@ -19,9 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from botocore.exceptions import ClientError
+
+from airflow_provider_hfreg.errors import KeyExistsError, StorageUnavailableError
 from airflow_provider_hfreg.storage.base import OnBytes
 from airflow_provider_hfreg.storage.digests import PassingDigest
 from airflow_provider_hfreg.storage.s3.checksums import check_answer, checksum_of, checksum_of_parts
+from airflow_provider_hfreg.storage.s3.failures import code_of, status_of
 from airflow_provider_hfreg.storage.s3.in_order import in_order
 
 if TYPE_CHECKING:
@@ -80,6 +84,7 @@ def put_parts(
     :param digest: that the bytes must have.
     :param part_bytes: default: by the file's size; S3 takes none below 5 MiB but the last.
     :raises DigestMismatchError: they have another one; nothing was changed.
+    :raises StorageUnavailableError: the answer to the completion was lost, and nothing tells whether it was done.
     """
     where: Any = {"Bucket": target.bucket, "Key": target.name}
     begin: Any = dict(target.options)
@@ -124,7 +129,42 @@ def _send(target: Target, upload: dict[str, Any], number: int, body: bytes) -> t
 
 def _complete(target: Target, upload: dict[str, Any], parts: list[dict[str, Any]]) -> str:
     extra: Any = dict(target.condition)
-    if target.has_checksums:
-        extra["ChecksumSHA256"] = checksum_of_parts([part["ChecksumSHA256"] for part in parts])
+    checksum = checksum_of_parts([part["ChecksumSHA256"] for part in parts]) if target.has_checksums else None
+    if checksum is not None:
+        extra["ChecksumSHA256"] = checksum
     whole: Any = {"Parts": parts}
-    return target.client.complete_multipart_upload(**upload, MultipartUpload=whole, **extra)["ETag"]
+    try:
+        return target.client.complete_multipart_upload(**upload, MultipartUpload=whole, **extra)["ETag"]
+    except ClientError as refusal:
+        if code_of(refusal) != "NoSuchUpload":
+            raise
+        return _etag_of_completed(target, checksum, refusal)
+
+
+def _etag_of_completed(target: Target, checksum: str | None, refusal: ClientError) -> str:
+    """
+    Return the etag of what is stored, if it is what was sent: boto3 repeats a completion whose answer was lost, and
+    some servers know nothing any more of an upload that they completed.
+
+    :raises KeyExistsError: something is stored where nothing was to be: ours or another writer's.
+    :raises StorageUnavailableError: nobody can tell whether it was completed.
+    """
+    url = f"s3://{target.bucket}/{target.name}"
+    try:
+        head = target.client.head_object(Bucket=target.bucket, Key=target.name, ChecksumMode="ENABLED")
+    except ClientError as error:
+        if status_of(error) != 404:
+            raise
+        raise StorageUnavailableError(
+            f"Writing {url} failed: the server knows nothing of the upload any more. Somebody aborted it, as a "
+            "lifecycle rule of the bucket does; try again."
+        ) from refusal
+    if target.condition:
+        raise KeyExistsError(f"{url} exists already; perhaps by this very write, whose answer was lost.") from refusal
+    # Without a checksum of its content, an older object of the same size would look like it.
+    if checksum is None or head.get("ChecksumSHA256") != checksum:
+        raise StorageUnavailableError(
+            f"Writing {url} failed: the answer to its completion was lost, and the server does not say whether what is "
+            "stored there is what was sent. Try again."
+        ) from refusal
+    return head["ETag"]
