@@ -189,6 +189,11 @@ class ObjectStore(ABC):
     # --- places
 
     @property
+    def request_s(self) -> float:
+        """How long a request may last that is answered by silence, with all repetitions; 0 where there is no server."""
+        return 0.0
+
+    @property
     def unwrapped(self) -> ObjectStore:
         """The store that does the work: itself, unless it stands around another one."""
         return self

@@ -13,6 +13,7 @@ from typing import Any
 from airflow_provider_hfreg.errors import StorageUrlError
 
 _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+_MOST_BEFORE_NEXT_S = 20.0  # boto3's own limit of the wait before a repetition
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,17 @@ class S3Settings:
             raise StorageUrlError("sse_kms_key_id needs sse='aws:kms' (or 'aws:kms:dsse').")
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise StorageUrlError("access_key_id and secret_access_key are given together or not at all.")
+
+    @property
+    def request_s(self) -> float:
+        """
+        Return how long a request may last that is answered by silence, with all its repetitions.
+
+        >>> S3Settings().request_s, S3Settings(read_timeout_s=600, max_attempts=2).request_s
+        (430.0, 1240.0)
+        """
+        waits_s = _MOST_BEFORE_NEXT_S * (self.max_attempts - 1)
+        return self.max_attempts * (self.connect_timeout_s + self.read_timeout_s) + waits_s
 
     def reach_as(self, other: S3Settings) -> bool:
         """

@@ -41,12 +41,11 @@ from airflow_provider_hfreg.versions.documents import document_json
 from airflow_provider_hfreg.versions.format import check_format
 from airflow_provider_hfreg.versions.inventory import Survey, check_protocol, find_blobs, find_leases, find_markers
 from airflow_provider_hfreg.versions.layout import Layout
-from airflow_provider_hfreg.versions.terms import Clock, Terms, elapsed_s, may_act
+from airflow_provider_hfreg.versions.terms import Clock, Terms, elapsed_s, may_act, terms_of
 
 _BATCH_DIGESTS = 500  # bounds how many markers a logger may meet in its one LIST
 _DELETED_AT_ONCE = 100
 _PUTTERS = 8
-_TERMS = Terms()
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +94,9 @@ class GarbageReport:
         }
 
 
-def collect(store: ObjectStore, *, dry_run: bool, terms: Terms = _TERMS, clock: Clock = elapsed_s) -> GarbageReport:
+def collect(
+    store: ObjectStore, *, dry_run: bool, terms: Terms | None = None, clock: Clock = elapsed_s
+) -> GarbageReport:
     """
     Delete the blobs that no version names and no writer relies on, the documents of deleted versions, and what killed
     writers and collectors left behind.
@@ -106,7 +107,7 @@ def collect(store: ObjectStore, *, dry_run: bool, terms: Terms = _TERMS, clock: 
 
     :param store: of a registry; one in which nothing was ever logged has no garbage.
     :param dry_run: change nothing and say what would be freed; a lease is then judged by this host's clock.
-    :param terms: how long the markers are good.
+    :param terms: how long the markers are good; default: an hour, or longer where the store's requests may last longer.
     :raises UnknownFormatError: something in the registry is not understood, named; nothing was collected.
     :raises StorageDeniedError: it takes DeleteObject below ``blobs/``, ``models/*/versions/``, ``models/*/state/``
         and ``gc/``.
@@ -114,7 +115,7 @@ def collect(store: ObjectStore, *, dry_run: bool, terms: Terms = _TERMS, clock: 
     """
     if not check_format(store):
         return GarbageReport(dry_run, {})
-    collector = _Collector(store, terms, clock)
+    collector = _Collector(store, terms or terms_of(store), clock)
     return collector.foresee() if dry_run else collector.collect()
 
 
@@ -198,18 +199,26 @@ class _Collector:
         """Return the blobs deleted, and whether there was time for all."""
         began = self._clock()
         markers = [Layout.condemned(digest, self._run) for digest in batch]
-        try:
+        with self._taking_back(markers):
             self._condemn(markers)
             doomed = self._doomed(batch)
+        # A delete that was not answered may still be on its way: until they are past, the markers must stand.
+        with self._taking_back(markers, unless=(StorageUnavailableError,)):
             deleted = self._delete(doomed, began)
-        except StorageUnavailableError:
-            raise  # a delete may still be on its way: until they are past, the markers must stand
+        self._store.delete(markers)
+        return deleted, len(deleted) == len(doomed)
+
+    @contextlib.contextmanager
+    def _taking_back(self, markers: list[str], *, unless: tuple[type[HfregError], ...] = ()) -> Iterator[None]:
+        """Remove the markers after an error, or every logger of these blobs uploads them anew until they are past."""
+        try:
+            yield
+        except unless:
+            raise
         except HfregError:
             with contextlib.suppress(HfregError):
                 self._store.delete(markers)
             raise
-        self._store.delete(markers)
-        return deleted, len(deleted) == len(doomed)
 
     def _condemn(self, markers: Sequence[str]) -> None:
         content = document_json({"length_s": self._terms.marker_s})

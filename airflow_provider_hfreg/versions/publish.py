@@ -43,11 +43,10 @@ from airflow_provider_hfreg.versions.leases import Lease
 from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 from airflow_provider_hfreg.versions.refs import Head
 from airflow_provider_hfreg.versions.swap import read
-from airflow_provider_hfreg.versions.terms import Terms
+from airflow_provider_hfreg.versions.terms import Terms, terms_of
 
 _PUT_ATTEMPTS = 3  # on top of the client's own retries
 _PAUSE_S = 0.2
-_TERMS = Terms()
 
 _log = logging.getLogger(__name__)
 
@@ -87,14 +86,15 @@ def find_manifest(store: ObjectStore, model_name: str, version_name: str) -> Man
     return manifest
 
 
-def publish(store: ObjectStore, manifest: Manifest, upload: Upload, *, terms: Terms = _TERMS) -> Published:
+def publish(store: ObjectStore, manifest: Manifest, upload: Upload, *, terms: Terms | None = None) -> Published:
     """
     Make a version visible, exactly once.
 
     :param manifest: complete; its files hashed, not yet uploaded. The keys of its files are decided here.
     :param upload: is given files that are not stored, and stores each under its key; what the store then shows of
         them is checked here.
-    :param terms: how long the lease is good.
+    :param terms: how long the lease is good; default: a quarter of an hour, or longer where the store's requests may
+        last longer.
     :raises VersionExistsError: the name holds other content, or was deleted.
     :raises LeaseLapsedError: the store did not take a renewal of the lease in time; nothing was published.
     :raises PublishStateUnknownError: the commit's answer was lost and could not be asked for; logging again settles it.
@@ -102,7 +102,7 @@ def publish(store: ObjectStore, manifest: Manifest, upload: Upload, *, terms: Te
     _check_not_deleted(store, manifest)
     existing = find_manifest(store, manifest.model_name, manifest.version_name)
     if existing is None:
-        published = _publish_new(store, manifest, upload, terms)
+        published = _publish_new(store, manifest, upload, terms or terms_of(store))
     else:
         published = _judge(existing, manifest)
         _upload_missing(store, existing.files, find_missing(store, existing.files), upload)

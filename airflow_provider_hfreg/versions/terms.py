@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from airflow_provider_hfreg.storage.base import ObjectStore
+
 Clock = Callable[[], float]
 """Elapsed seconds from some moment."""
 
@@ -33,12 +35,29 @@ class Terms:
     """
     The lengths that this process writes into its leases and markers; those of others are read from theirs.
 
-    :param lease_s: of a writer. It must outlast a request with all its repetitions (some 450 s by default).
+    :param lease_s: of a writer.
     :param marker_s: of a collector.
     """
 
     lease_s: float = 900.0
     marker_s: float = 3600.0
+
+    def outlasting(self, request_s: float) -> Terms:
+        """
+        Return terms of which each is at least as long as a request with all its repetitions.
+
+        Then a put or a delete that was sent at the last moment arrives, half a length before others would disregard
+        what allowed it; the other half is left to clocks that differ.
+
+        >>> Terms().outlasting(430), Terms().outlasting(1200.5)
+        (Terms(lease_s=900.0, marker_s=3600.0), Terms(lease_s=1200.5, marker_s=3600.0))
+        """
+        return Terms(max(self.lease_s, request_s), max(self.marker_s, request_s))
+
+
+def terms_of(store: ObjectStore) -> Terms:
+    """Return the terms of who writes to a store: the usual ones, or longer where its requests may last longer."""
+    return Terms().outlasting(store.unwrapped.request_s)
 
 
 def may_act(age_s: float, length_s: float) -> bool:

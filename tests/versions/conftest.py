@@ -12,7 +12,6 @@ from airflow_provider_hfreg.versions.intake import look_into, select, upload_mis
 from airflow_provider_hfreg.versions.manifest import Annotations, Manifest
 from airflow_provider_hfreg.versions.publish import publish
 from airflow_provider_hfreg.versions.sources import LocalFolder
-from airflow_provider_hfreg.versions.terms import Terms
 
 
 def write_model(folder, *, seed=0, weight_bytes=1000):
@@ -42,7 +41,7 @@ def publish_source(store, source, *, version_name="v1", nonce=None, metrics=None
         nonce=nonce or uuid.uuid4().hex,
         created="2026-01-02T03:04:05.000006Z",
     )
-    return publish(store, manifest, lambda missing: upload_missing(store, source, missing), terms=terms or Terms())
+    return publish(store, manifest, lambda missing: upload_missing(store, source, missing), terms=terms)
 
 
 @pytest.fixture

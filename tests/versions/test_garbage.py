@@ -192,6 +192,8 @@ def test_a_collector_that_was_killed_leaves_markers_which_a_later_one_removes(st
         ("delete", "blobs/", StorageDeniedError("no permission")),
         ("put", Layout.CONDEMNED, StorageDeniedError("no permission")),
         ("list_infos", "models/", UnknownFormatError("something new")),
+        ("put", Layout.CONDEMNED, StorageUnavailableError("no answer")),  # no delete was sent: none can be on its way
+        ("list_infos", "models/", StorageUnavailableError("no answer")),
     ],
 )
 def test_a_collector_that_was_refused_takes_its_markers_back(

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,10 @@ from airflow_provider_hfreg.errors import (
     StorageUnavailableError,
 )
 from airflow_provider_hfreg.storage.local import LocalStore
+from airflow_provider_hfreg.storage.s3 import S3Store
 from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, raising
+from airflow_provider_hfreg.versions.format import ensure_format
+from airflow_provider_hfreg.versions.garbage import collect
 from airflow_provider_hfreg.versions.layout import Layout
 from airflow_provider_hfreg.versions.leases import Lease
 from airflow_provider_hfreg.versions.publish import find_manifest
@@ -146,3 +150,26 @@ def test_a_lease_is_dropped_where_an_upload_failed(file_url, model_folder, publi
     with pytest.raises(StorageError):
         publish_folder(FaultyStore(store, Faults(Fault("upload", LOST))), model_folder())
     assert leases(store) == []
+
+
+def test_a_lease_and_a_marker_outlast_the_requests_of_a_patient_client(
+    s3_url, s3_settings, model_folder, publish_folder
+):
+    """Else what was sent at the last moment would arrive when others disregard what allowed it."""
+    patient = S3Store(s3_url, replace(s3_settings, read_timeout_s=1000, max_attempts=4))  # 4,100 s and more
+    lengths = {}
+
+    def look(prefix):
+        (info,) = list(patient.list_infos(prefix))[:1]
+        lengths[prefix] = json.loads(patient.get(info.key))["length_s"]
+
+    faults = Faults(
+        Fault("upload", lambda: look(Layout.LEASES)), Fault("delete", lambda: look(Layout.CONDEMNED), key="blobs/")
+    )
+    store = FaultyStore(patient, faults)
+    ensure_format(store, created="2026-01-02T03:04:05.000006Z")
+    publish_folder(store, model_folder())
+    store.delete([Layout.manifest("finbert", "v1")])
+    assert len(collect(store, dry_run=False).blobs) == 2
+    assert lengths == {Layout.LEASES: patient.request_s, Layout.CONDEMNED: patient.request_s}
+    assert patient.request_s > 4000

@@ -203,6 +203,11 @@ class S3Store(ObjectStore):
 
     # --- places
 
+    @property
+    def request_s(self) -> float:
+        """As the settings say."""
+        return self._settings.request_s
+
     def below(self, folder: str) -> S3Store:
         """Shares this store's connections."""
         inner = S3Store(self.location(check_key(folder.rstrip("/"))), self._settings)
