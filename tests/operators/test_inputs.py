@@ -17,7 +17,13 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_hfreg.errors import DatabaseUnavailableError, RunCancelledError, SettingsError
+from airflow_provider_hfreg.errors import (
+    DatabaseUnavailableError,
+    NoWorkerError,
+    PoolMismatchError,
+    RunCancelledError,
+    SettingsError,
+)
 from airflow_provider_hfreg.operators.run_model import RunHFModelOperator
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.storage.urls import open_store
@@ -246,6 +252,25 @@ def test_cancelled_while_it_waits_for_the_database_it_ends_and_so_does_the_query
     while gate.execute(waiting).fetchone()[0]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert staged(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("executor_pool", "error", "told"),
+    [("nobody", NoWorkerError, "No worker"), ("gpu", PoolMismatchError, "cuda_version=None")],
+)
+def test_a_query_for_a_pool_that_cannot_run_it_is_never_asked(
+    run_task, context, pool, lite, monkeypatch, tmp_path, registry, model_folder, executor_pool, error, told
+):
+    options = {"cuda_version": None}
+    registry.log_folder(model_folder, model_name="plain", task="text-classification", options=options)
+    pools = {"nobody": {}, "gpu": {"device": "cuda"}}
+    monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", json.dumps(pools))
+    lite.execute("drop table texts")  # a query that is asked fails for that
+    query = {"sql": "select id, body from texts", "sql_conn_id": "lite"}
+    task = run_task(model="plain", **query, executor_pool=executor_pool)
+    with pytest.raises((error, AirflowFailException), match=told):
+        task.execute(context())
     assert staged(tmp_path) == []
 
 

@@ -22,6 +22,7 @@ from airflow_provider_hfreg.errors import (
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.row_sources import ArrowRows
 from airflow_provider_hfreg.testing.workers import WorkerProcess
+from airflow_provider_hfreg.workers import client
 from airflow_provider_hfreg.workers.app import TASK, Broker, make_app
 from airflow_provider_hfreg.workers.claims import ClaimState, read_claim
 from airflow_provider_hfreg.workers.client import OnPool
@@ -224,6 +225,25 @@ def test_rows_are_not_staged_for_a_version_that_cannot_run_on_the_pool(desk, tmp
     with pytest.raises(PoolMismatchError, match="never runs on a GPU"):
         desk.run(execution=execution, input="", source=table.source)
     assert (table.is_asked, list(desk.output.list_infos())) == (False, [])
+
+
+class Counted(OnPool):
+    """Counts how often it asks for workers."""
+
+    calls = 0
+
+    def _call(self):
+        self.calls += 1
+        super()._call()
+
+
+def test_a_worker_that_answered_before_the_rows_were_staged_is_not_asked_again_at_once(desk, monkeypatch):
+    execution = Counted(desk.settings, desk.settings.pool("cpu"))
+    assert desk.run(execution=execution, input="", source=Table().source).rows_ok == 25
+    assert execution.calls == 1
+    monkeypatch.setattr(client, "_ANSWER_HOLDS_S", -1.0)  # as where staging takes long
+    desk.run(execution=execution, input="", source=Table().source, output="again")
+    assert execution.calls == 3
 
 
 def test_rows_are_not_staged_where_no_worker_answers(desk, plain_settings):
