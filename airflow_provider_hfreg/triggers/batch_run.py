@@ -32,7 +32,8 @@ log = logging.getLogger(__name__)
 DONE, FAILED, TIMED_OUT = "done", "failed", "timed_out"
 """What an event's ``status`` may be."""
 
-_THREADS = 16  # a step takes a few requests every few seconds, and one second a minute to ask the workers
+_STEP_THREADS = 16  # a step takes a few requests every few seconds, and one second a minute to ask the workers
+_END_THREADS = 4
 
 _Result = TypeVar("_Result")
 
@@ -63,18 +64,18 @@ class BatchRunTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Stop the shards: the task was cleared or marked while it was deferred."""
         log.info("Stopping the shards; those that are committed stay, and the run can be gone on with.")
-        await _in_thread(self._watch.stop)
+        await _in_thread(self._watch.stop, _ends())
 
     async def cleanup(self) -> None:
         """Let the broker go. The shards go on: this comes at every end, also a triggerer's own."""
-        await _in_thread(self._watch.leave)
+        await _in_thread(self._watch.leave, _ends())
 
     async def _outcome(self) -> dict[str, Any]:
         try:
-            while (pause_s := await _in_thread(self._watch.step)) is not None:
+            while (pause_s := await _in_thread(self._watch.step, _steps())) is not None:
                 left_s = self._left_s()
                 if left_s <= 0:
-                    await _in_thread(self._watch.stop)
+                    await _in_thread(self._watch.stop, _ends())
                     return {"status": TIMED_OUT}
                 await asyncio.sleep(min(pause_s, left_s))
         except HfregError as error:
@@ -83,7 +84,7 @@ class BatchRunTrigger(BaseTrigger):
         except Exception:
             await self._stop_quietly()
             raise
-        await _in_thread(self._watch.stop)  # all is committed: it clears up
+        await _in_thread(self._watch.stop, _ends())  # all is committed: it clears up
         return {"status": DONE}
 
     def _left_s(self) -> float:
@@ -93,17 +94,23 @@ class BatchRunTrigger(BaseTrigger):
     async def _stop_quietly(self) -> None:
         """Stop the shards if that is possible: what ended the run is told, not what failed after it."""
         try:
-            await _in_thread(self._watch.stop)
+            await _in_thread(self._watch.stop, _ends())
         except Exception as error:  # noqa: BLE001 - whatever it is
             log.warning("The shards that are under way could not be stopped: %s", error)
 
 
-async def _in_thread(act: Callable[[], _Result]) -> _Result:
+async def _in_thread(act: Callable[[], _Result], threads: ThreadPoolExecutor) -> _Result:
     # With the context, by which the triggerer knows whose log a line belongs to.
     context = contextvars.copy_context()
-    return await asyncio.get_running_loop().run_in_executor(_threads(), context.run, act)
+    return await asyncio.get_running_loop().run_in_executor(threads, context.run, act)
 
 
 @functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_THREADS, thread_name_prefix="hfreg-follow")
+def _steps() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="hfreg-follow")
+
+
+@functools.cache
+def _ends() -> ThreadPoolExecutor:
+    # Of their own: a task that is killed does not wait behind steps that ask absent workers, ten seconds each.
+    return ThreadPoolExecutor(_END_THREADS, thread_name_prefix="hfreg-end")

@@ -190,7 +190,21 @@ def take_claim(store: ObjectStore, key: str, claim: Claim, *, takes_over: str | 
     return HeldClaim(store, key, claim, etag)
 
 
+def silent_claim() -> Claim:
+    """
+    Return what stands for a claim that cannot be read: somebody's, who runs, and of whom nothing else is known.
+
+    While it changes, a worker of another version may be at the shard; once it stands still it is taken over by its
+    etag, as any claim that lapsed. What its worker committed is found then.
+    """
+    return Claim(worker="an unknown worker", sender="", delivery=0, attempt="")
+
+
 def read_claim(store: ObjectStore, key: str) -> tuple[Claim, str]:
-    """Return a claim and its etag."""
+    """
+    Return a claim and its etag.
+
+    :raises UnknownFormatError: another version wrote it, or something else.
+    """
     content, etag = store.get_with_etag(key)
     return Claim.from_bytes(content, where=store.location(key)), etag

@@ -83,12 +83,16 @@ class Follower:
     def saw(self, shard: int, claim: Claim, etag: str, now_s: float) -> bool:
         """Take a claim that changed, and tell whether its shard is done by that."""
         state = self._shards[shard]
-        state.is_inherited = self._is_first and claim.sender != self._sender
+        state.is_inherited = self._is_first and not self.was_followed(claim)
         # A claim of an earlier try that says "done" and whose part is missing is one more claim to take over.
         state.done = claim.state is ClaimState.DONE and not state.is_inherited
         state.claim, state.etag, state.changed_s = claim, etag, now_s
         state.sent_s, state.unclaimed = None, 0
         return state.done
+
+    def was_followed(self, claim: Claim) -> bool:
+        """Tell whether somebody followed this try until now, who has told what its claim says."""
+        return self._is_first and claim.sender == self._sender
 
     def vanished(self, etags: Iterable[tuple[int, str]]) -> list[int]:
         """Return the open shards whose claims were there and are not any more: another try at the run finished them."""
@@ -126,7 +130,7 @@ class Follower:
     def senders(self) -> set[str]:
         """Return whose messages the running shards came by: earlier tries' among them."""
         running = (state.claim for state in self._shards.values() if state.claim and not state.done)
-        return {claim.sender for claim in running if claim.state is ClaimState.RUNNING}
+        return {claim.sender for claim in running if claim.state is ClaimState.RUNNING and claim.sender}
 
     def ignored(self) -> list[int]:
         """Return shards that were sent several times and that nobody claimed."""

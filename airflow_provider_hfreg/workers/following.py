@@ -24,13 +24,14 @@ from airflow_provider_hfreg.errors import (
     NoWorkerError,
     ShardIgnoredError,
     StorageUnavailableError,
+    UnknownFormatError,
 )
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.begun import BegunRun
 from airflow_provider_hfreg.runs.commit import Marker, find_marker
 from airflow_provider_hfreg.runs.execution import Observe
 from airflow_provider_hfreg.workers.app import Broker
-from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim
+from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim, silent_claim
 from airflow_provider_hfreg.workers.follow import Follower
 from airflow_provider_hfreg.workers.messages import ShardMessage, plan_digest
 from airflow_provider_hfreg.workers.pace import next_pause_s
@@ -44,6 +45,7 @@ _ROLL_CALL_S = 15.0  # without a change in any claim for this long, the workers 
 _NEWCOMERS_S = 60.0  # and as often as this, for workers that came
 _PATIENCE_S = 120.0  # with a broker or a storage that was there and went away
 _SHARDS_PER_WORKER = 2
+_REMIND_S = 600.0  # between two lines that say the same of waiting
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,29 @@ class Step:
 
     markers: tuple[Marker, ...]
     pause_s: float | None
+
+
+class _Waiting:
+    """
+    What the log was told of waiting: the same is told again after ten minutes, for whoever looks at its end.
+
+    >>> waiting = _Waiting()
+    >>> [waiting.is_news(what, now_s) for now_s, what in enumerate(["a", "a", "b", None, "b"])]
+    [True, False, True, False, True]
+    >>> waiting.is_news("b", 603), waiting.is_news("b", 604), waiting.is_news("b", 605)
+    (False, True, False)
+    """
+
+    def __init__(self) -> None:
+        self._told: str | None = None
+        self._told_s = 0.0
+
+    def is_news(self, what: str | None, now_s: float) -> bool:
+        """Tell whether the log is to be told; None: it does not wait now."""
+        is_news = what is not None and (what != self._told or now_s - self._told_s >= _REMIND_S)
+        self._told = what
+        self._told_s = now_s if is_news else self._told_s
+        return is_news
 
 
 class Following:
@@ -93,6 +118,7 @@ class Following:
         self._in_flight = self._allowed(workers)
         self._are_counted = False  # the workers: so far it is only known that there is one
         self._asked_s = self._looked_s = self._changed_s = time.monotonic()
+        self._waiting = _Waiting()
         self._away_s: float | None = None  # since when the broker, the workers or the storage are away
         self._broker = Broker(settings, pool)
 
@@ -165,27 +191,37 @@ class Following:
         if self._is_shared and any(info.key == layout.stopped_key(self._sender, run_id) for info in infos):
             # By another process that followed this try, and had no right to: this one was not told to stop.
             self._sender = uuid.uuid4().hex[:12]
-        found = [(shard, info.etag) for info in infos if (shard := layout.find_claim(info.key, run_id)) is not None]
+        etags = {shard: info.etag for info in infos if (shard := layout.find_claim(info.key, run_id)) is not None}
         now_s = time.monotonic()
         if now_s - self._looked_s > self._lapse_s / 2:
             self._follower.resumed(now_s)
         self._looked_s = now_s
-        for shard in self._follower.vanished(found):
+        for shard in self._follower.vanished(etags.items()):
             self._follower.forget(shard)
             if find_marker(self._output, self._document, shard) is not None:
                 self._follower.finished(shard)
                 self._done.append(shard)
-        changed = self._follower.changed(found)
+        changed = self._follower.changed(etags.items())
         for shard in changed:
             with contextlib.suppress(KeyNotFoundError):
-                claim, etag = read_claim(self._output, layout.claim_key(shard, run_id))
+                claim, etag = self._read_claim(shard, etags[shard])
                 if self._follower.saw(shard, claim, etag, now_s):
                     self._done.append(shard)
+                if self._follower.was_followed(claim):
+                    self._lines[claim.attempt] = claim.log_first + len(claim.log)
                 self._tell(claim)
                 if claim.state is not ClaimState.FAILED:  # whose rows will be read again, and whose error says more
                     observe(shard, claim.counts, ())
         self._follower.looked()
         return len(changed)
+
+    def _read_claim(self, shard: int, listed_etag: str) -> tuple[Claim, str]:
+        key = layout.claim_key(shard, self._document.batch_run_id)
+        try:
+            return read_claim(self._output, key)
+        except UnknownFormatError as error:
+            self._log.warning("%s Once it has not changed for %.0f s, it is taken over.", error, self._lapse_s)
+            return silent_claim(), listed_etag
 
     def _tell(self, claim: Claim) -> None:
         """Write a worker's new log lines into this log."""
@@ -235,13 +271,10 @@ class Following:
                 f"{self._output.url}, or its clock is another. Running again goes on with what is missing."
             )
         others = {one["batch_run_id"] for one in held} - {run_id}
-        if others and not idle and not self._follower.senders():
-            self._log.info(
-                "Waiting: the %d workers of %r are busy with the runs %s.",
-                len(statuses),
-                self._pool.name,
-                ", ".join(sorted(others)),
-            )
+        is_waiting = bool(others) and not idle and not self._follower.senders()
+        told = f"the {len(statuses)} workers of {self._pool.name!r} are busy with the runs {', '.join(sorted(others))}."
+        if self._waiting.is_news(told if is_waiting else None, time.monotonic()):
+            self._log.info("Waiting: %s", told)
 
     def _send(self) -> None:
         for send in self._follower.due(self._looked_s, self._in_flight):

@@ -8,16 +8,20 @@ import json
 import logging
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from airflow.models.trigger import Trigger
 
+from airflow_provider_hfreg.errors import RunCancelledError
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.batch import begin_run
 from airflow_provider_hfreg.runs.begun import BegunRun
 from airflow_provider_hfreg.runs.execution import InProcess
-from airflow_provider_hfreg.triggers.batch_run import BatchRunTrigger
+from airflow_provider_hfreg.triggers.batch_run import _STEP_THREADS, BatchRunTrigger, _steps
+from airflow_provider_hfreg.triggers.watch import Watch
 from airflow_provider_hfreg.workers.claims import ClaimState
 
 pytestmark = [pytest.mark.usefixtures("worker"), pytest.mark.timeout(600)]
@@ -136,16 +140,21 @@ def test_a_part_that_vanishes_while_nobody_follows_is_computed_anew(leave_slow_r
     async def lose_a_part():
         first = trigger_of(left)
         following = asyncio.create_task(events_of(first))
-        await until(lambda: 0 in (claims := left.claims()) and claims[0].state is ClaimState.DONE)
+        await until(lambda: told() == 1)
         await shut_down(following)
         left.output.delete([info.key for info in left.output.list_infos("part-") if layout.find_part(info.key)[0] == 0])
         return await events_of(passed_on(first))
 
+    def told():
+        return sum("Shard 0: 2000 rows ok" in message for message in caplog.messages)
+
+    caplog.set_level(logging.INFO)
     left = leave_slow_run()
     assert asyncio.run(asyncio.wait_for(lose_a_part(), TIMEOUT_S)) == [{"status": "done"}]
     assert left.parts() == [0, 1, 2]
     assert [row["id"] for row in left.rows()] == list(range(6000))
     assert sum("Shard 0 was done and its part is gone" in message for message in caplog.messages) == 1
+    assert told() == 2  # of each time once: what the first triggerer told is not told again
 
 
 def test_two_triggerers_that_follow_one_run_come_to_the_same_end(leave_run):
@@ -207,12 +216,83 @@ def test_a_triggerer_that_lost_its_task_to_another_one_cannot_stop_that_one(leav
     assert left.parts() == [0, 1, 2]
 
 
-def test_more_bad_rows_than_may_be_end_the_run_by_the_errors_own_class(leave_run):
-    left = leave_run([*TEXTS[:8], None, None, *TEXTS[:8], None, None], max_row_errors=3)
-    event = outcome(trigger_of(left))
+BAD_SHARDS = 12
+BAD_TEXTS = [
+    None if shard < 2 and row < 2 else f"film {shard} {row}" for shard in range(BAD_SHARDS) for row in range(1000)
+]
+"""Of slow shards of 1000 rows the first two have two bad rows each: alone each is within what the tests allow."""
+
+
+@pytest.fixture
+def leave_bad_run(leave_run, versions):
+    """Begin a run that may have three bad rows and has four, long before its end."""
+    return lambda: leave_run(
+        BAD_TEXTS, version=versions.sampler, columns={"inputs": "text"}, rows_per_shard=1000, max_row_errors=3
+    )
+
+
+def check_stopped_for_bad_rows(left, event):
+    """Check how the run ended, and that its shards were stopped by that and not by their own end."""
     assert (event["status"], event["kind"]) == ("failed", "TooManyRowErrorsError")
-    assert "4 of 20 rows cannot be run, and max_row_errors=3 allows 3" in event["message"]
-    assert any("stopped" in name for name in left.names) or left.parts() == [0, 1, 2, 3]
+    assert "4 of 12000 rows cannot be run, and max_row_errors=3 allows 3" in event["message"]
+    assert layout.stopped_key(left.deferral.sender, left.deferral.batch_run_id) in left.names
+    asyncio.run(until(lambda: not is_running(left)()))
+    assert set(left.parts()) < set(range(BAD_SHARDS))
+
+
+def test_more_bad_rows_than_may_be_stop_the_run_by_the_errors_own_class(leave_bad_run):
+    left = leave_bad_run()
+    check_stopped_for_bad_rows(left, outcome(trigger_of(left)))
+
+
+def test_more_bad_rows_than_may_be_that_are_committed_already_stop_the_run(leave_bad_run):
+    """The triggerer before was gone before it saw them, or allowed more: the shards under way are stopped too."""
+
+    async def commit_them():
+        following = asyncio.create_task(events_of(trigger_of(lenient)))
+        await until(lambda: {0, 1} <= set(left.parts()) and is_running(left)())
+        await shut_down(following)
+
+    left = leave_bad_run()
+    options = {**left.deferral.options, "max_row_errors": 100}
+    lenient = replace(left, deferral=replace(left.deferral, options=options))
+    asyncio.run(asyncio.wait_for(commit_them(), TIMEOUT_S))
+    assert not any("stopped" in name for name in left.names)
+    check_stopped_for_bad_rows(left, outcome(trigger_of(left)))
+
+
+def test_a_claim_that_nobody_can_read_is_taken_over(leave_run, caplog):
+    left = leave_run(TEXTS)
+    key = layout.claim_key(1, left.deferral.batch_run_id)
+    left.output.put(key, b'{"worker": "of another version"}')
+    assert outcome(trigger_of(left)) == {"status": "done"}
+    assert left.parts() == [0, 1, 2, 3]
+    (told,) = [message for message in caplog.messages if "is no claim that this version" in message]
+    assert key in told
+    assert "Once it has not changed for 6 s, it is taken over" in told
+
+
+def test_a_task_that_is_killed_waits_for_no_other_runs_step(leave_run):
+    left, held = leave_run(TEXTS), threading.Event()
+    steps = [_steps().submit(held.wait, TIMEOUT_S) for _ in range(2 * _STEP_THREADS)]
+    try:
+        asyncio.run(asyncio.wait_for(_none_left_running(left), TIMEOUT_S / 2))
+        assert layout.stopped_key(left.deferral.sender, left.deferral.batch_run_id) in left.names
+        assert not any(step.done() for step in steps)
+    finally:
+        held.set()
+
+
+def test_whoever_leaves_waits_for_no_step_and_the_step_lets_go(leave_slow_run):
+    watch = Watch(leave_slow_run().deferral)
+    watch.step()
+    with watch._stepping:  # as a step has it
+        watch.leave()
+    with pytest.raises(RunCancelledError):
+        watch.step()
+    assert watch._followed is None
+    watch.stop()
+    assert watch._followed is None
 
 
 def test_a_pool_whose_workers_are_gone_is_told(leave_run):

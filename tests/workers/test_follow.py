@@ -13,7 +13,7 @@ from airflow_provider_hfreg.errors import (
     ShardAbandonedError,
     ShardFailedError,
 )
-from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState
+from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState, silent_claim
 from airflow_provider_hfreg.workers.follow import MAX_DELIVERIES, Follower, Send
 
 LAPSE_S, RESEND_S = 30.0, 60.0
@@ -279,6 +279,24 @@ def test_whose_messages_still_run_is_known():
     following.saw(1, claim(), "b", 0)
     following.saw(2, claim(ClaimState.DONE), "c", 0)
     assert following.senders() == {"earlier", "s"}
+
+
+def test_a_claim_that_cannot_be_read_is_left_while_it_changes_and_is_nobodys():
+    following = follower(0)
+    for now_s in range(100):
+        assert not following.saw(0, silent_claim(), f"etag {now_s}", now_s)
+        assert sends(following, now_s, 1) == []
+    assert following.senders() == set()
+    assert sends(following, 99 + LAPSE_S - 1, 1) == []
+    assert sends(following, 99 + LAPSE_S, 1) == [Send(0, 1, "etag 99")]
+
+
+def test_only_what_this_try_left_before_the_first_look_was_told():
+    following = Follower([0], lapse_s=LAPSE_S, resend_s=RESEND_S, sender="s")
+    assert following.was_followed(RUNNING)
+    assert not following.was_followed(replace(RUNNING, sender="another"))
+    following.looked()
+    assert not following.was_followed(RUNNING)
 
 
 def test_only_a_changed_claim_of_an_open_shard_is_read():
