@@ -99,6 +99,10 @@ class Follower:
         there = {shard for shard, _ in etags}
         return [shard for shard, state in self._shards.items() if state.etag and not state.done and shard not in there]
 
+    def claimless(self) -> list[int]:
+        """Return the open shards of which no claim was seen."""
+        return [shard for shard, state in self._shards.items() if not state.done and state.claim is None]
+
     def forget(self, shard: int) -> None:
         """Take a shard for one that nobody claimed yet."""
         self._shards[shard] = _Shard()

@@ -196,11 +196,10 @@ class Following:
         if now_s - self._looked_s > self._lapse_s / 2:
             self._follower.resumed(now_s)
         self._looked_s = now_s
-        for shard in self._follower.vanished(etags.items()):
+        vanished = self._follower.vanished(etags.items())
+        for shard in vanished:
             self._follower.forget(shard)
-            if find_marker(self._output, self._document, shard) is not None:
-                self._follower.finished(shard)
-                self._done.append(shard)
+        self._find_finished(vanished)
         changed = self._follower.changed(etags.items())
         for shard in changed:
             with contextlib.suppress(KeyNotFoundError):
@@ -214,6 +213,26 @@ class Following:
                     observe(shard, claim.counts, ())
         self._follower.looked()
         return len(changed)
+
+    def _find_finished(self, shards: Sequence[int]) -> bool:
+        """
+        Take shards for done whose parts are there and whose claims are not: who follows beside cleared up.
+
+        Then it had all of them, so the others are looked for too, up to the first that is not there: sent, they would
+        be dropped as late, and asked for only when they are sent again.
+        """
+        found = [shard for shard in shards if self._is_finished(shard)]
+        for shard in self._follower.claimless() if found else ():
+            if not self._is_finished(shard):
+                break
+        return bool(found)
+
+    def _is_finished(self, shard: int) -> bool:
+        if find_marker(self._output, self._document, shard) is None:
+            return False
+        self._follower.finished(shard)
+        self._done.append(shard)
+        return True
 
     def _read_claim(self, shard: int, listed_etag: str) -> tuple[Claim, str]:
         key = layout.claim_key(shard, self._document.batch_run_id)
@@ -279,6 +298,8 @@ class Following:
     def _send(self) -> None:
         for send in self._follower.due(self._looked_s, self._in_flight):
             check_not_cancelled(self._cancelled)
+            if send.is_repeated and send.takes_over is None and self._find_finished([send.shard]):
+                return
             message = ShardMessage(
                 output=self._output.url,
                 batch_run_id=self._document.batch_run_id,

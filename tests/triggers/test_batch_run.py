@@ -9,6 +9,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -164,6 +165,22 @@ def test_two_triggerers_that_follow_one_run_come_to_the_same_end(leave_run):
     left = leave_run(TEXTS)
     assert asyncio.run(asyncio.wait_for(both(), TIMEOUT_S)) == [[{"status": "done"}]] * 2
     assert [row["id"] for row in left.rows()] == list(range(18))
+
+
+def test_what_another_triggerer_did_and_cleared_up_is_found(leave_run):
+    """Its claims came and went between two looks, and what is sent of it is dropped as late."""
+    left = leave_run([f"the film number {number} was good" for number in range(60)])
+    watch = Watch(left.deferral)
+    watch.step()
+    assert outcome(trigger_of(left)) == {"status": "done"}
+    assert left.names == []
+    begun_s = time.monotonic()
+    while (pause_s := watch.step()) is not None:
+        assert time.monotonic() - begun_s < TIMEOUT_S
+        time.sleep(pause_s)
+    # Not two shards after two, each pair found when it is to be sent again.
+    assert len(watch._followed[0]._sent) == 2
+    watch.leave()
 
 
 def test_a_task_that_is_killed_stops_its_shards_and_can_be_gone_on_with(leave_slow_run, worker):

@@ -254,6 +254,7 @@ def test_a_claim_that_vanished_is_no_claim():
     following.saw(1, claim(), "b", 0)
     assert following.vanished([(1, "b")]) == [0]
     following.forget(0)
+    assert following.claimless() == [0]
     assert following.vanished([(1, "b")]) == []
     assert sends(following, 1, 2) == [Send(0, 1, None)]
     following.finished(1)
