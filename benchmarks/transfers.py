@@ -1,8 +1,8 @@
 """
-Claims: a version comes to a host at 1.3 times the speed of boto3's own download, verified, and at 0.9 of the speed of
+Aims: a version comes to a host at 1.3 times the speed of boto3's own download, verified, and at 0.9 of the speed of
 our own without verifying. A second version with the same weights moves less than 64 KB. Of 200 loggers of one version
-one wins. The names of 1,000 versions cost at most two requests. A warm load takes hardly longer than reading the
-weights.
+one wins, within 2 s. The names of 1,000 versions cost at most two requests. A warm ``version.load()`` has 0.9 of the
+speed of ``transformers.pipeline`` on the same folder. Each is told beside its figure as met or missed.
 
     python benchmarks/transfers.py [--gib 1] [--repeat 3] [--aws PATH]
 
@@ -15,13 +15,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
+import math
 import os
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -37,7 +38,6 @@ from airflow_provider_hfreg.storage.s3 import S3Store
 from airflow_provider_hfreg.testing.models import text_classifier
 from airflow_provider_hfreg.testing.proxy import proxied
 from airflow_provider_hfreg.testing.servers import S3Server, seaweedfs
-from airflow_provider_hfreg.versions.cache import HostCache
 from airflow_provider_hfreg.versions.layout import Layout
 from airflow_provider_hfreg.versions.manifest import Manifest
 
@@ -64,6 +64,17 @@ def main() -> None:
         _loggers(folder, server)
         _listing(server)
         _warm_load(folder, server, options)
+
+
+def aim(figure: str, found: float, *, least: float = -math.inf, most: float = math.inf) -> str:
+    """
+    Judge a figure.
+
+    >>> aim("speed of boto3", 1.1, least=1.3), aim("requests", 2, most=2)
+    ('speed of boto3 1.1, aim at least 1.3: missed', 'requests 2, aim at most 2: met')
+    """
+    wanted = [f"at least {least}"] * (least > -math.inf) + [f"at most {most}"] * (most < math.inf)
+    return f"{figure} {found}, aim {' and '.join(wanted)}: {'met' if least <= found <= most else 'missed'}"
 
 
 # --- moving one file
@@ -94,9 +105,14 @@ def _moving(folder: Path, server: S3Server, options: argparse.Namespace) -> None
     for name, ways in (("upload", up), ("download", down)):
         timed = interleaved(ways, repeat=options.repeat)
         ours = timed["ours, verified"].wall_s
-        ratios = {f"speed_of_{way.replace(' ', '_')}": round(each.wall_s / ours, 2) for way, each in timed.items()}
+        ratios: dict[str, Any] = {
+            f"speed_of_{way.replace(' ', '_')}": round(each.wall_s / ours, 2) for way, each in timed.items()
+        }
         del ratios["speed_of_ours,_verified"]
         claim = "verified, against boto3 and aws s3 cp with their defaults; the speeds are ours over theirs"
+        if name == "download":
+            least = {"speed_of_boto3": 1.3, "speed_of_ours": 0.9}
+            ratios["aims"] = [aim(ratio, ratios[ratio], least=bound) for ratio, bound in least.items()]
         tell(f"{name} of a large file", claim, timed, ours="ours, verified", settings=settings, **ratios)
     source.unlink()
     target.unlink()
@@ -148,17 +164,21 @@ def _second_version(folder: Path, server: S3Server) -> None:
         with _once("a second version with the same weights", "moves less than 64 KB") as figures:
             kwargs = {"top_k": 2}
             registry.log_folder(model, model_name="bench", version_name="v2", task=_TASK, pipeline_kwargs=kwargs)
-            figures |= {"requests": len(proxy.requests), "bytes_of_bodies": proxy.sent_bytes + proxy.received_bytes}
+            moved = proxy.sent_bytes + proxy.received_bytes
+            figures |= {"requests": len(proxy.requests), "aims": [aim("bytes of bodies", moved, most=64_000)]}
 
 
 def _loggers(folder: Path, server: S3Server) -> None:
     """200 threads, each with a registry of its own, log other content under one name, all at once."""
     model = folder / "model"
-    registry = Registry("s3://bench/crowd", s3=server.settings(), cache_folder=folder / "cache")
-    registry.log_folder(model, model_name="bench", version_name="v0", task=_TASK)  # proves the store, brings the blobs
     together, began = threading.Barrier(_LOGGERS), []
 
+    def connected() -> Registry:
+        return Registry("s3://bench/crowd", s3=server.settings(), cache_folder=folder / "cache")
+
     def log(number: int) -> float | None:
+        registry = connected()
+        registry.get_model("bench").version_names()  # its client is made
         together.wait()
         began.append(time.perf_counter())
         try:
@@ -168,11 +188,14 @@ def _loggers(folder: Path, server: S3Server) -> None:
             return None
         return time.perf_counter()
 
+    connected().log_folder(model, model_name="bench", version_name="v0", task=_TASK)  # brings the blobs
     with _once(f"{_LOGGERS} loggers of one version", "one wins, the others are told so") as figures:
         with ThreadPoolExecutor(_LOGGERS) as threads:
             ended = list(threads.map(log, range(_LOGGERS)))
         won = [end for end in ended if end is not None]
-        figures |= {"winners": len(won), "winner_s": round(won[0] - min(began), 2)}
+        aims = [aim("winners", len(won), least=1, most=1)]
+        aims += [aim("seconds to win", round(end - min(began), 2), most=2) for end in won]
+        figures |= {"wall_s": time.perf_counter() - min(began), "aims": aims}
 
 
 def _listing(server: S3Server) -> None:
@@ -186,39 +209,50 @@ def _listing(server: S3Server) -> None:
         model = Registry("s3://bench/second", s3=proxy.settings()).get_model("bench")
         proxy.forget()
         with _once(f"the names of {_VERSIONS} versions", "cost at most two requests") as figures:
-            figures |= {"names": len(model.version_names()), "requests": len(proxy.requests)}
+            names = len(model.version_names())
+            figures |= {"names": names, "aims": [aim("requests", len(proxy.requests), most=2)]}
 
 
 # --- loading
 
 
 def _warm_load(folder: Path, server: S3Server, options: argparse.Namespace) -> None:
-    """A version that this host has, through the cache and its checks, against the weights read by safetensors alone."""
-    from safetensors.torch import load_file, save_file
-    from torch import randn
+    """
+    A version that this host has, beside others' load of its folder: one that was found, and found by a registry that is
+    made anew, with its client, as a new process makes it.
 
-    weights = {f"w{number}": randn(1 << 20) for number in range(int(options.gib * 256))}
-    model = text_classifier(folder / "large")
-    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
-    registry = Registry("s3://bench/warm", s3=server.settings(), cache_folder=folder / "cache")
-    kwargs: dict[str, Any] = {"model_name": "warm", "version_name": "v1", "task": _TASK}
-    version = registry.log_folder(model, **kwargs)
-    store = S3Store(registry.url, server.settings())
+    Each reads all weights at the end: else the one that maps them has done nothing yet.
+    """
+    import transformers
+    from safetensors.torch import load_file
 
-    def read(file: Path) -> float:
-        return sum(float(tensor.sum()) for tensor in load_file(file).values())  # else nothing but a map is made
+    layers = max(1, round(options.gib * 21))  # of 50 MB
+    size = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": layers}
+    model = text_classifier(folder / "large", **size)
 
-    def through_the_cache() -> None:
-        with HostCache(folder / "cache").hold(store, version.manifest) as held:  # as a new process sees it
-            read(held / "model.safetensors")
+    def registry() -> Registry:
+        return Registry("s3://bench/warm", s3=server.settings(), cache_folder=folder / "cache")
 
+    def read(tensors: Iterable[Any]) -> float:
+        return sum(float(tensor.detach().sum()) for tensor in tensors)
+
+    def load(pipe: Any) -> float:
+        return read(pipe.model.parameters())
+
+    version = registry().log_folder(model, model_name="warm", version_name="v1", task=_TASK)
     with version.hold_folder() as raw:
-        ways = {"through the cache": through_the_cache, "safetensors": lambda: read(raw / "model.safetensors")}
+        ways: dict[str, Callable[[], Any]] = {
+            "version.load()": lambda: load(version.load(device="cpu")),
+            "found and loaded": lambda: load(registry().get_model("warm").version("v1").load(device="cpu")),
+            "transformers.pipeline": lambda: load(transformers.pipeline(_TASK, model=str(raw), device="cpu")),
+            "safetensors, weights alone": lambda: read(load_file(raw / "model.safetensors").values()),
+        }
         timed = interleaved(ways, repeat=options.repeat)
-    ratio = round(timed["safetensors"].wall_s / timed["through the cache"].wall_s, 2)
+    ratio = round(timed["transformers.pipeline"].wall_s / timed["version.load()"].wall_s, 2)
+    aims = [aim("speed of transformers.pipeline", ratio, least=0.9)]
     settings = {"gib": options.gib, "repeat": options.repeat}
-    claim = "a version through the host's cache, its locks and checks, beside its weights by safetensors alone"
-    tell("a warm load", claim, timed, ours="through the cache", settings=settings, speed_of_safetensors=ratio)
+    claim = "a version that this host has, beside transformers on the same folder"
+    tell("a warm load", claim, timed, ours="version.load()", settings=settings, aims=aims)
 
 
 if __name__ == "__main__":

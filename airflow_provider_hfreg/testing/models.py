@@ -46,7 +46,7 @@ def text_classifier(
 
     :param architecture: ``bert``, ``distilbert`` or ``roberta``.
     :param labels: names of the classes, in the order of the logits.
-    :param config: more of the model's configuration, such as ``problem_type``.
+    :param config: more of the model's configuration, such as ``problem_type``, or of its size.
     """
     pairs = architecture == "bert"
     tokenizer = byte_level_tokenizer("roberta") if architecture == "roberta" else word_piece_tokenizer(pairs=pairs)
@@ -58,10 +58,13 @@ def text_classifier(
         "label2id": {label: index for index, label in enumerate(labels)},
         **config,
     }
+    encoder = {**_ENCODER, **settings}
     builders: Mapping[str, Callable[[], Any]] = {
-        "bert": lambda: transformers.BertConfig(**_ENCODER, max_position_embeddings=POSITIONS, **settings),
+        "bert": lambda: transformers.BertConfig(max_position_embeddings=POSITIONS, **encoder),
         # RoBERTa counts positions from pad + 1
-        "roberta": lambda: transformers.RobertaConfig(**_ENCODER, max_position_embeddings=POSITIONS + 2, **settings),
+        "roberta": lambda: transformers.RobertaConfig(
+            max_position_embeddings=POSITIONS + 2, **{**_ENCODER, **settings}
+        ),
         "distilbert": lambda: transformers.DistilBertConfig(
             dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=POSITIONS, **settings
         ),
