@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Protocol
 
 from airflow_provider_hfreg.commands.replies import Asked, Reply
 from airflow_provider_hfreg.commands.tables import facts, size_text, table
-from airflow_provider_hfreg.errors import ModelReferenceError
+from airflow_provider_hfreg.errors import ModelReferenceError, VersionInUseError
 from airflow_provider_hfreg.versions.garbage import GarbageReport
 from airflow_provider_hfreg.versions.layout import parse_reference
 
@@ -26,23 +27,36 @@ def delete(asked: Asked) -> Reply:
     if reference.version_name is None:
         return _deleted(asked, model.version_names(), model.name, model.delete)
     version = model.version(reference.version_name)
-    held = [alias for alias in model.pointers_to(version.version_name) if alias not in ("FIRST", "LAST")]
-    reply = _deleted(
-        asked, [version.version_name], version.reference, lambda: model.delete_version(version.version_name)
-    )
-    if asked.options.yes or not held:
-        return reply
-    pointers = ", ".join(f"@{alias}" for alias in held)
-    return Reply(reply.plain | {"held_by": held}, f"{reply.text}\nIt would be refused as long as {pointers} means it.")
+    name = version.version_name
+    return _deleted(asked, [name], version.reference, partial(model.delete_version, name))
 
 
-def _deleted(asked: Asked, names: list[str], what: str, do: Any) -> Reply:
+class _Delete(Protocol):
+    """Deletes, or with ``dry_run`` only raises what deleting would raise."""
+
+    def __call__(self, *, dry_run: bool) -> object: ...
+
+
+def _deleted(asked: Asked, names: list[str], what: str, delete: _Delete) -> Reply:
     plain = {"reference": what, "versions": names, "deleted": asked.options.yes}
-    if not asked.options.yes:
-        return Reply(plain, f"Would delete {what} ({len(names)} version(s)): {', '.join(names)}.\n{_NOT_DONE}")
-    do()
-    text = f"Deleted {what} ({len(names)} version(s)); the name is not used again.\n{_FREED_LATER}"
-    return Reply(plain, text)
+    counted = f"{what} ({len(names)} version(s))"
+    if asked.options.yes:
+        delete(dry_run=False)
+        return Reply(plain, f"Deleted {counted}; the name is not used again.\n{_FREED_LATER}")
+    refusal = _refusal(delete)
+    plain |= {"refused": refusal}
+    if refusal is not None:
+        return Reply(plain, f"Would refuse to delete {counted}: {refusal}\nNothing was deleted.")
+    return Reply(plain, f"Would delete {counted}: {', '.join(names)}.\n{_NOT_DONE}")
+
+
+def _refusal(delete: _Delete) -> str | None:
+    """Return why deleting is refused at this moment, or None."""
+    try:
+        delete(dry_run=True)
+    except VersionInUseError as error:
+        return str(error)
+    return None
 
 
 def gc(asked: Asked) -> Reply:

@@ -70,12 +70,13 @@ class Model:
         """
         return self._catalogue.summaries(self.name)
 
-    def delete_version(self, version_name: str) -> None:
+    def delete_version(self, version_name: str, *, dry_run: bool = False) -> None:
         """
         Delete a version. Its name is not used again; a garbage collection frees what no other version holds.
 
         It is gone for whoever looks from now on. Who is loading it just now may find it whole until the collection.
 
+        :param dry_run: change nothing, and raise what deleting would raise now.
         :raises VersionInUseError: it is the default, also as the oldest of several where none was set, or has an
             alias; the message names them.
         :raises VersionNotFoundError: there is none, or it was deleted before.
@@ -83,21 +84,22 @@ class Model:
         self._catalogue.get_manifest(self.name, version_name)
         oldest, when = self.first().version_name, now()
         names = [oldest, *(name for name in self.version_names() if name != oldest)]
-        self._edit(lambda head: head.with_tombstone(version_name, when, oldest_first=names))
+        self._edit(lambda head: head.with_tombstone(version_name, when, oldest_first=names), dry_run=dry_run)
 
-    def delete(self) -> list[str]:
+    def delete(self, *, dry_run: bool = False) -> list[str]:
         """
         Delete all versions there are now, and the model's tags and comment.
 
         One that is logged meanwhile stays, and the model with it. Names of deleted versions are not used again.
 
+        :param dry_run: as for :meth:`delete_version`.
         :returns: the names of the deleted versions.
         :raises VersionInUseError: a default or an alias was set; the message names them.
         :raises ModelNotFoundError: there is no version.
         """
         self._catalogue.check_model(self.name)
         names, when = self.version_names(), now()
-        self._edit(lambda head: head.with_all_deleted(names, when))
+        self._edit(lambda head: head.with_all_deleted(names, when), dry_run=dry_run)
         return names
 
     def first(self) -> ModelVersion:
@@ -185,5 +187,8 @@ class Model:
         checked = make_annotations(comment=comment).comment
         self._edit(lambda head: head.with_annotations(tags=head.tags, comment=checked))
 
-    def _edit(self, transition: Callable[[Head], Head]) -> None:
+    def _edit(self, transition: Callable[[Head], Head], *, dry_run: bool = False) -> None:
+        if dry_run:
+            transition(self._catalogue.head(self.name))  # the very decision: what it raises, the edit would raise
+            return
         edit(self._store, Layout.head(self.name), Head.from_plain, Head(), transition)

@@ -109,6 +109,33 @@ def test_nothing_is_deleted_without_yes_and_what_was_deleted_is_told_as_such(fin
     assert finbert.here("gc", "--json").plain["deleted_versions"] == []
 
 
+def test_what_is_told_without_yes_is_what_yes_does(finbert):
+    """Each deletion in turn, on what the one before left: told first, then done."""
+    finbert.here("alias", "finbert@champion", "v2")
+    steps = (
+        (("delete", "finbert/v1"), "is the default (the oldest, as none was set)"),
+        (("delete", "finbert/v2"), "is alias 'champion'"),
+        (("delete", "finbert", "--all-versions"), "it has alias 'champion' → v2"),
+        (("alias", "finbert@champion", "--remove"), None),
+        (("delete", "finbert/v2"), None),
+        (("delete", "finbert/v1"), None),  # the only one that is left, and no default was set
+    )
+    for command, refusal in steps:
+        if command[0] == "alias":
+            assert finbert.here(*command).status == 0
+            continue
+        told, plain = finbert.here(*command), finbert.here(*command, "--json").plain
+        done = finbert.here(*command, "--yes")
+        assert told.status == 0
+        if refusal is None:
+            assert (told.out.startswith("Would delete finbert"), plain["refused"], done.status) == (True, None, 0)
+        else:
+            assert told.out.startswith("Would refuse to delete finbert")
+            assert refusal in told.out
+            assert refusal in plain["refused"]
+            assert (done.status, plain["refused"] in done.err) == (1, True)
+
+
 def test_a_document_that_is_no_json_is_named(finbert):
     head = finbert.folder / "store" / "models" / "finbert" / "head.json"
     head.write_text("{broken")

@@ -72,6 +72,20 @@ def test_the_oldest_is_the_default_where_none_was_set_and_so_held_while_there_ar
         file_registry.get_model("finbert")
 
 
+def test_a_dry_run_raises_what_deleting_would_and_changes_nothing(file_registry, classifier):
+    finbert = log(file_registry, classifier, "v1", "v2")
+    finbert.set_alias("champion", "v2")
+    for held in ("v1", "v2"):
+        with pytest.raises(VersionInUseError, match=f"Version '{held}' is "):
+            finbert.delete_version(held, dry_run=True)
+    with pytest.raises(VersionInUseError, match="alias 'champion' → v2"):
+        finbert.delete(dry_run=True)
+    finbert.delete_alias("champion")
+    finbert.delete_version("v2", dry_run=True)
+    assert finbert.delete(dry_run=True) == ["v1", "v2"]
+    assert finbert.version_names() == ["v1", "v2"]
+
+
 def test_a_name_that_was_never_there_cannot_be_deleted(file_registry, classifier):
     finbert = log(file_registry, classifier, "v1")
     with pytest.raises(VersionNotFoundError, match="no version 'v9'"):
