@@ -16,6 +16,7 @@ Every error of this package: one tree, one root.
     │   ├── VersionExistsError             the version name is taken by other content
     │   ├── VersionInUseError              a default or aliased version cannot be deleted
     │   ├── ObjectChangedError             an object is not the one that was seen before
+    │   ├── FolderTakenError               (FileExistsError) an export goes into a new folder
     │   ├── CompareAndSwapLostError        retryable: another writer was faster
     │   └── LeaseLapsedError               retryable: a writer was silent for so long that its blobs may be collected
     ├── PublishStateUnknownError           retryable: the answer to the commit was lost and could not be read back
@@ -28,6 +29,7 @@ Every error of this package: one tree, one root.
     │   ├── BucketNotFoundError
     │   ├── StorageDeniedError
     │   ├── StorageUnavailableError        retryable
+    │   ├── LocalFileError                 a file or folder of this machine cannot be read or written
     │   └── ConditionalWritesUnsupportedError
     ├── SignatureError
     │   ├── InvalidNameError               (ValueError) of a model, a version, an alias
@@ -151,6 +153,10 @@ class ObjectChangedError(ConflictError):
     """An object that is read is not, or not any more, the one that was seen before."""
 
 
+class FolderTakenError(ConflictError, FileExistsError):
+    """An export goes into a new folder, and there is a file, or a folder that holds something."""
+
+
 class CompareAndSwapLostError(ConflictError):
     """Another writer changed the object between our read and our write."""
 
@@ -205,6 +211,10 @@ class StorageUnavailableError(StorageError):
     """The store did not answer, or answered 5xx, after the client's own retries."""
 
     retryable = True
+
+
+class LocalFileError(StorageError):
+    """A file or folder of this machine cannot be read or written: no right, no room, something else in its place."""
 
 
 class ConditionalWritesUnsupportedError(StorageError):

@@ -175,7 +175,7 @@ _MOVE = (
         "Write a version into a new folder that from_pretrained reads",
         "moving:export",
         _REFERENCE,
-        argument("folder", metavar="FOLDER", help="absent or empty"),
+        argument("folder", metavar="FOLDER", help="of this machine, absent or empty; a path or file:///folder"),
         argument("--verify", action="store_true", help="read this host's copy again and compare every digest"),
         description="Write a version into a new folder: a plain Hugging Face folder, and a manifest with its name, "
         "signatures, tags,\nmetrics and lineage, by which `import` takes it back here or elsewhere.",
@@ -200,8 +200,12 @@ _MOVE = (
         argument("target", nargs="?", metavar="MODEL/VERSION", help="default: the same name"),
         argument("--to", metavar="URL", help="the registry to copy into; default: the same one"),
         argument("--no-annotations", action="store_true", help="leave tags, metrics and comment behind"),
+        argument("--no-verify", action="store_true", help="let a server copy files that were not read and compared"),
+        _CONSENT,
         description="Copy a version. Its content digest stays, and its tags, metrics and comment go along; aliases do "
-        "not.\nWithin a registry no byte moves; between two on one server, the server copies.",
+        "not.\nWithin a registry no byte moves; between two on one server, files are read here and compared with their "
+        "digests, and\nthe server copies. What comes from another registry passes the same rules as a folder that is "
+        "logged.",
         examples=("copy finbert/v7 finbert-prod/2026-01", "copy finbert@champion --to s3://production/hfreg"),
     ),
 )

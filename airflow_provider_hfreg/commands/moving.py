@@ -37,10 +37,12 @@ def copy(asked: Asked) -> Reply:
     options = asked.options
     target = asked.registry
     if options.to:
-        target = replace(asked.place, url=url_of(options.to)).open()
+        target = replace(asked.place, url=url_of(options.to), read_only=False).open()  # that guards the source
     version = target.copy_version(
         asked.registry.resolve(options.reference),
         keep_annotations=not options.no_annotations,
+        trust_remote_code=options.trust_remote_code,
+        verify=not options.no_verify,
         **_names(options.target),
     )
     return logged(version, target.get_model(version.model_name).pointers_to(version.version_name))

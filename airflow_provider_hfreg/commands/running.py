@@ -35,7 +35,7 @@ def run_command(command: Command, options: Namespace, *, program: str, find_plac
         with _progress_on(sys.stderr):
             reply: Reply = command.load()(Asked(options, find_place))
         _print(_said(reply, as_json=getattr(options, "json", False)))
-    except (HfregError, FileExistsError) as error:
+    except HfregError as error:
         return _ended(f"{program}: {error}", FAILED)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("airflow_provider_hfreg"):

@@ -39,13 +39,19 @@ from airflow_provider_hfreg.registry.request import (
 )
 from airflow_provider_hfreg.registry.search import Query, make_query
 from airflow_provider_hfreg.registry.summaries import MODEL_COLUMNS, ModelSummary, VersionSummary
-from airflow_provider_hfreg.registry.transfers import check_consent, check_same_files, moved, read_exported
+from airflow_provider_hfreg.registry.transfers import (
+    check_consent,
+    check_same_files,
+    check_storable,
+    moved,
+    read_exported,
+)
 from airflow_provider_hfreg.registry.verification import Verification, verify_blobs
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.registry.version_names import random_version_name
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.read_only import ReadOnlyStore
-from airflow_provider_hfreg.storage.urls import open_store, parse_url
+from airflow_provider_hfreg.storage.urls import local_path, open_store
 from airflow_provider_hfreg.versions.cache import HostCache
 from airflow_provider_hfreg.versions.cache_settings import default_cache_folder, default_cache_size_gib
 from airflow_provider_hfreg.versions.format import ensure_format
@@ -53,7 +59,7 @@ from airflow_provider_hfreg.versions.garbage import GarbageReport, collect
 from airflow_provider_hfreg.versions.intake import look_into, select, transfer_progress, upload_missing
 from airflow_provider_hfreg.versions.layout import ModelReference, check_name, parse_reference
 from airflow_provider_hfreg.versions.manifest import Annotations, Manifest, VersionFile
-from airflow_provider_hfreg.versions.publish import Published, Upload, publish
+from airflow_provider_hfreg.versions.publish import Published, Upload, find_manifest, publish
 from airflow_provider_hfreg.versions.secrets import check_no_secret
 from airflow_provider_hfreg.versions.sources import LocalFolder, Source, StoredFolder
 
@@ -335,6 +341,8 @@ class Registry:
         model_name: str | None = None,
         version_name: str | None = None,
         keep_annotations: bool = True,
+        trust_remote_code: bool = False,
+        verify: bool = True,
     ) -> ModelVersion:
         """
         Copy a version to another name, or from another registry into this one.
@@ -344,12 +352,19 @@ class Registry:
             production.copy_version(registry.resolve("finbert@champion"), version_name="2026-01")
 
         The content digest stays. Within a registry no byte moves; between two on one server, reached by the same keys,
-        the server copies; else the files come through this machine one at a time, verified.
+        the server copies what was read here and found undamaged; else the files come through this machine one at a
+        time. What comes from another registry passes the same rules as a folder that is logged here.
 
         :param version: of any registry; text is a reference in this one.
         :param model_name: default: the same.
         :param version_name: default: the same.
         :param keep_annotations: take tags, metrics and comment along as they are now. Aliases never come along.
+        :param trust_remote_code: consent to storing the Python files of a version that comes from another registry.
+        :param verify: read and hash what a server copies by itself. False saves the reading, and lets a blob that is
+            damaged there lie under the same digest here, where every later version with that file relies on it.
+        :raises BlobMissingError: the other registry has lost a file.
+        :raises DigestMismatchError: a file there is damaged.
+        :raises UnsafeModelError: it holds what may not be stored here.
         :raises VersionExistsError: the name holds other content.
         """
         origin = version if isinstance(version, ModelVersion) else self.resolve(version)
@@ -362,8 +377,15 @@ class Registry:
         )
         self._begin()
         with self._cache.scratch() as scratch:
-            source = origin.source(scratch)
+            source = origin.source(scratch, verify=verify)
+            if not self._holds(origin.manifest):
+                check_storable(copy, source, trust_remote_code=trust_remote_code)
             return self._published(source, copy)
+
+    def _holds(self, manifest: Manifest) -> bool:
+        """Tell whether a version was published here: one URL may mean two registries, by two endpoints."""
+        here = find_manifest(self._store, manifest.model_name, manifest.version_name)
+        return here is not None and here.nonce == manifest.nonce
 
     def import_version(
         self,
@@ -418,11 +440,8 @@ class Registry:
         ensure_format(self._store, created=now())
 
     def _source(self, folder: str | Path, scratch: Path) -> Source:
-        if isinstance(folder, Path) or "://" not in folder:
-            return LocalFolder(Path(folder).expanduser())
-        if folder.startswith("file://"):
-            return LocalFolder(Path(parse_url(folder).path))
-        return StoredFolder(open_store(folder, self._s3), scratch)
+        path = local_path(folder)
+        return StoredFolder(open_store(str(folder), self._s3), scratch) if path is None else LocalFolder(path)
 
     def _log(self, source: Source, request: LogRequest, describe: Callable[[Path], PipelineSpec]) -> ModelVersion:
         """

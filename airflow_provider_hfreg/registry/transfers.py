@@ -12,7 +12,10 @@ Invariants:
 - An import is the export, or nothing: a file that was changed, added or removed is refused, because the copy would
   claim the name, metrics and lineage of what it no longer is. Such a folder is logged as new content instead.
 
-Pure, but for reading an exported folder; :class:`.registry.Registry` publishes.
+- What comes from another registry passes the rules that logging here has: consent to Python is not inherited, and what
+  a stranger's manifest says is looked at like anything else.
+
+It reads what is brought and writes nothing; :class:`.registry.Registry` publishes.
 """
 
 from __future__ import annotations
@@ -25,10 +28,12 @@ from typing import Any
 from airflow_provider_hfreg.errors import DigestMismatchError, UnknownFormatError, UnsafeModelError
 from airflow_provider_hfreg.registry.environment import describe_writer, now
 from airflow_provider_hfreg.registry.request import COPIED_FROM
+from airflow_provider_hfreg.versions.intake import select
 from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST, Layout
 from airflow_provider_hfreg.versions.manifest import Annotations, Manifest, VersionFile
+from airflow_provider_hfreg.versions.safety import check_content
 from airflow_provider_hfreg.versions.secrets import check_no_secret
-from airflow_provider_hfreg.versions.sources import Source
+from airflow_provider_hfreg.versions.sources import Source, StoredVersion
 
 
 def moved(
@@ -87,8 +92,44 @@ def check_consent(manifest: Manifest, where: str, *, trust_remote_code: bool) ->
     if (manifest.spec.remote_code or has_python) and not trust_remote_code:
         raise UnsafeModelError(
             f"{where} holds Python code that would run wherever the version is loaded. If you have read and trust it, "
-            "import it with trust_remote_code=True; loading will ask again."
+            "bring it here with trust_remote_code=True (--trust-remote-code); loading will ask again."
         )
+
+
+def check_storable(manifest: Manifest, source: StoredVersion, *, trust_remote_code: bool) -> None:
+    """
+    Refuse a version of another registry that could not have been logged here: what was written there, by this package
+    or by hand, is a stranger's word. Small files are read for it, and weights by their headers.
+
+    :param manifest: of the copy, with all that it is to say.
+    :param source: its files.
+    :raises UnsafeModelError: a pickle, Python without consent, an access token, a file that logging leaves out.
+    """
+    check_consent(manifest, source.location, trust_remote_code=trust_remote_code)
+    paths = select(source, remote_code=trust_remote_code)
+    strange = sorted({file.path for file in manifest.files} - set(paths))
+    if strange:
+        raise UnsafeModelError(
+            f"{source.location} holds {', '.join(strange)}, which logging leaves out because loading does not need it. "
+            "It was not copied: export the version, look at these files, and log the folder without them."
+        )
+    check_no_secret(_documents(manifest), "the manifest")
+    folder = source.sketch(paths)
+    for path in paths:
+        check_content(path, folder / path, remote_code=trust_remote_code)
+
+
+def _documents(manifest: Manifest) -> dict[str, Any]:
+    """Return what a manifest says beside its names and files: whatever its writer put there."""
+    return {
+        "pipeline": manifest.spec.to_json(),
+        "functions": [function.to_json() for function in manifest.functions],
+        "options": manifest.options,
+        "environment": manifest.environment,
+        "logged_by": manifest.logged_by,
+        "lineage": manifest.lineage,
+        **manifest.logged.to_json(),
+    }
 
 
 def check_same_files(manifest: Manifest, found: Iterable[VersionFile], where: str) -> None:

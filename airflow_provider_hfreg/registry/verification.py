@@ -7,7 +7,6 @@ kinds that differ, and a server that lost a byte is not the one to ask.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,10 +14,10 @@ from typing import Any
 
 from airflow_provider_hfreg.errors import KeyNotFoundError
 from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
+from airflow_provider_hfreg.versions.blobs import blob_problem, hash_blob
 from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 
 _READERS = 4
-_READ_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -80,25 +79,9 @@ def verify_blobs(
 def _problem(store: ObjectStore, file: VersionFile, on_bytes: OnBytes) -> str | None:
     """Return what is wrong with a blob, or None."""
     try:
-        size_bytes, digest = _read(store, file, on_bytes)
+        return blob_problem(hash_blob(store, file, on_bytes), file)
     except KeyNotFoundError:
         return "is missing"
-    if size_bytes != file.size_bytes:
-        return f"has {size_bytes:,} bytes instead of {file.size_bytes:,}"
-    return None if digest == file.digest else f"has the digest {digest}"
-
-
-def _read(store: ObjectStore, file: VersionFile, on_bytes: OnBytes) -> tuple[int, str]:
-    """Return the size and digest of an object; one that is longer than it should be is not read to its end."""
-    info = store.find_info(file.key)
-    if info is None:
-        raise KeyNotFoundError(store.location(file.key))
-    digest = hashlib.sha256()
-    for start in range(0, min(info.size_bytes, file.size_bytes), _READ_BYTES):
-        content = store.get(file.key, start=start, length=_READ_BYTES)
-        digest.update(content)
-        on_bytes(len(content))
-    return info.size_bytes, f"sha256:{digest.hexdigest()}"
 
 
 def _references(uses: Iterable[tuple[Manifest, VersionFile]]) -> tuple[str, ...]:

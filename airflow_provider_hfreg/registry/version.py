@@ -8,17 +8,16 @@ every look. Importing this module loads no torch; :meth:`ModelVersion.run`, :met
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
 from airflow_provider_hfreg.pipelines.catalog import find_column_task
 from airflow_provider_hfreg.pipelines.objects import with_structs
 from airflow_provider_hfreg.registry.catalogue import Catalogue
+from airflow_provider_hfreg.registry.exporting import new_folder, write_export
 from airflow_provider_hfreg.registry.frames import named_values
 from airflow_provider_hfreg.registry.lineage import Lineage
 from airflow_provider_hfreg.registry.request import check_metrics, check_tag_changes, make_annotations
@@ -26,13 +25,14 @@ from airflow_provider_hfreg.signatures.arrow import arrow_schema
 from airflow_provider_hfreg.signatures.output_format import OUTPUT_FORMATS, OutputFormat
 from airflow_provider_hfreg.signatures.params import check_params
 from airflow_provider_hfreg.versions.intake import transfer_progress
-from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST, Layout
+from airflow_provider_hfreg.versions.layout import Layout
 from airflow_provider_hfreg.versions.refs import State
 from airflow_provider_hfreg.versions.sources import StoredVersion
 from airflow_provider_hfreg.versions.swap import edit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -259,10 +259,14 @@ class ModelVersion:
         """Fetch the files that this host lacks, for a load that comes soon."""
         self.hold_folder().release()
 
-    def source(self, scratch: Path) -> StoredVersion:
+    def source(self, scratch: Path, *, verify: bool = True) -> StoredVersion:
         """Return the version's files as something that can be logged elsewhere; for :meth:`Registry.copy_version`."""
         return StoredVersion(
-            self._store, self.manifest, scratch, progress=lambda file: transfer_progress("downloaded", file)
+            self._store,
+            self.manifest,
+            scratch,
+            progress=lambda file: transfer_progress("downloaded", file),
+            verify=verify,
         )
 
     def export(self, folder: str | Path, *, verify: bool = False) -> Path:
@@ -272,19 +276,15 @@ class ModelVersion:
         The manifest holds tags, metrics and comment as they are now, and is written last: an export that was cut short
         has none. :meth:`Registry.import_version` takes the folder back, here or in another registry.
 
-        :param folder: absent or empty.
+        :param folder: absent or empty; a path or ``file:///folder``.
         :param verify: as for :meth:`local_folder`.
-        :raises FileExistsError: it holds something.
+        :raises FolderTakenError: it holds something, or is a file.
+        :raises LocalFileError: it cannot be written.
+        :raises StorageUrlError: a URL of another place than this machine.
         """
-        target = Path(folder)
-        if target.is_dir() and any(target.iterdir()):
-            raise FileExistsError(f"{target} is not empty. Export into a new folder.")
-        with self.hold_folder(verify=verify) as source:
-            for file in self.manifest.files:
-                copy = target / file.path
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / file.path, copy)
-        (target / EXPORTED_MANIFEST).write_bytes(replace(self.manifest, logged=self.annotations()).to_bytes())
+        target = new_folder(folder)
+        with self.hold_folder(verify=verify) as files:
+            write_export(target, files, replace(self.manifest, logged=self.annotations()))
         return target
 
     # --- running it

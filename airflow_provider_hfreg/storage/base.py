@@ -173,6 +173,10 @@ class ObjectStore(ABC):
     def copy(self, source_key: str, target_key: str) -> None:
         """Copy inside the store, over whatever was there; onto itself it only tells that it is there."""
 
+    def can_copy_from(self, source: ObjectStore) -> bool:  # noqa: ARG002 - for stores that can
+        """Tell whether :meth:`copy_from` would be done; asks nothing."""
+        return False
+
     def copy_from(self, source: ObjectStore, source_key: str, target_key: str) -> bool:  # noqa: ARG002 - for stores that can
         """
         Copy from another store without the bytes coming to this machine, over whatever was there, if that can be.

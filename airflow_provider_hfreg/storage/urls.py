@@ -85,6 +85,20 @@ def open_store(url: str, s3: S3Settings | None = None) -> ObjectStore:
     return S3Store(url, s3)
 
 
+def local_path(place: str | Path) -> Path | None:
+    """
+    Return the path of a place on this machine, given as a path or as a file URL; None for a URL of another place.
+
+    >>> local_path("file:///srv/my%20models"), local_path("out/v1"), local_path("s3://models")
+    (PosixPath('/srv/my models'), PosixPath('out/v1'), None)
+
+    :raises StorageUrlError: a file URL that names no absolute folder.
+    """
+    if isinstance(place, Path) or "://" not in place:
+        return Path(place).expanduser()
+    return Path(parse_url(place).path) if place.startswith("file://") else None
+
+
 def split_glob(url: str) -> tuple[str, str]:
     """
     Split a URL of inputs into a root to open and what to look for below it.

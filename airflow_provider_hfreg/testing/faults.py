@@ -167,6 +167,10 @@ class FaultyStore(ObjectStore):
         """Counted by its name, under the target's key."""
         self._call("copy", target_key, lambda: self.store.copy(source_key, target_key))
 
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Not counted: it asks nothing."""
+        return self.store.can_copy_from(source)
+
     def copy_from(self, source: ObjectStore, source_key: str, target_key: str) -> bool:
         """Counted by its name, under the target's key."""
         return self._call("copy_from", target_key, lambda: self.store.copy_from(source, source_key, target_key))

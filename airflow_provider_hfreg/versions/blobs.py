@@ -20,12 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from airflow_provider_hfreg.errors import StorageError
+from airflow_provider_hfreg.errors import DigestMismatchError, KeyNotFoundError, StorageError
 from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore, OnBytes
 from airflow_provider_hfreg.versions.layout import Layout, digest_of_blob, digest_of_marker
 from airflow_provider_hfreg.versions.manifest import VersionFile
 
 _READ_BYTES = 1 << 20
+_READ_STORED_BYTES = 8 << 20
 _LOOKERS = 8
 
 
@@ -38,6 +39,50 @@ def hash_file(path: Path, *, on_bytes: OnBytes | None = None) -> str:
             if on_bytes is not None:
                 on_bytes(len(block))
     return f"sha256:{digest.hexdigest()}"
+
+
+def hash_blob(store: ObjectStore, file: VersionFile, on_bytes: OnBytes) -> tuple[int, str]:
+    """
+    Return the size and digest of a file's blob as the store has it; one that is too long is not read to its end.
+
+    :param on_bytes: told of every part that was read.
+    :raises KeyNotFoundError: there is none.
+    :raises ObjectChangedError: somebody wrote there while it was read.
+    """
+    info = store.find_info(file.key)
+    if info is None:
+        raise KeyNotFoundError(f"There is no object {store.location(file.key)}.")
+    digest = hashlib.sha256()
+    for start in range(0, min(info.size_bytes, file.size_bytes), _READ_STORED_BYTES):
+        content = store.get(file.key, start=start, length=_READ_STORED_BYTES, etag=info.etag)
+        digest.update(content)
+        on_bytes(len(content))
+    return info.size_bytes, f"sha256:{digest.hexdigest()}"
+
+
+def blob_problem(found: tuple[int, str], file: VersionFile) -> str | None:
+    """
+    Return what is wrong with a blob of some size and digest, or None.
+
+    >>> blob_problem((3, "sha256:ab"), VersionFile("config.json", "blobs/ab", "sha256:ab", 1024))
+    'has 3 bytes instead of 1,024'
+    """
+    size_bytes, digest = found
+    if size_bytes != file.size_bytes:
+        return f"has {size_bytes:,} bytes instead of {file.size_bytes:,}"
+    return None if digest == file.digest else f"has the digest {digest}"
+
+
+def check_blob(store: ObjectStore, file: VersionFile, on_bytes: OnBytes) -> None:
+    """
+    Read a blob and compare its digest.
+
+    :raises DigestMismatchError: it is not what the manifest says.
+    :raises KeyNotFoundError: there is none.
+    """
+    problem = blob_problem(hash_blob(store, file, on_bytes), file)
+    if problem is not None:
+        raise DigestMismatchError(f"{store.location(file.key)} {problem}.")
 
 
 def describe_file(path: str, local: Path) -> VersionFile:

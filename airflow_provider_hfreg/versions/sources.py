@@ -8,6 +8,7 @@ file is kept between the passes only where the disk has room for the whole model
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -16,10 +17,13 @@ from typing import Protocol
 
 from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, KeyNotFoundError
 from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore, OnBytes
+from airflow_provider_hfreg.storage.disk import check_readable, explained
+from airflow_provider_hfreg.versions.blobs import check_blob
 from airflow_provider_hfreg.versions.layout import digest_hex
 from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 
 _HEADER_LENGTH_BYTES = 8
+_WEIGHTS = ".safetensors"
 
 
 class Source(Protocol):
@@ -44,7 +48,7 @@ class Source(Protocol):
         """
         Store a file's blob without its bytes coming to this machine, and tell whether it was done.
 
-        What a server copies by itself is as good as what it had: nobody hashed it on the way.
+        What a server copies by itself is as good as what it had, so what it has is looked at first.
         """
 
 
@@ -60,25 +64,48 @@ class LocalFolder:
         self._folder = folder
 
     def sizes(self) -> Mapping[str, int]:
-        """Return path → size of every file below the folder, but for those that a local store keeps for itself."""
-        found = (path for path in self._folder.rglob("*") if not path.name.startswith(RESERVED_PREFIX))
-        files = [path for path in found if path.is_file()]
+        """
+        Return path → size of every file below the folder, but for those that a local store keeps for itself.
+
+        :raises LocalFileError: a folder cannot be read: its files would be missing from the version.
+        """
+        files = self._files() if self._folder.is_dir() else []
         if not files:
             raise KeyNotFoundError(f"{self.location} is no folder, or holds no file: there is nothing to log.")
         return {path.relative_to(self._folder).as_posix(): path.stat().st_size for path in files}
 
-    def sketch(self, paths: tuple[str, ...]) -> Path:  # noqa: ARG002 - the folder itself tells it
-        """Return the folder itself."""
+    def _files(self) -> list[Path]:
+        with explained("Listing", self._folder):
+            return [
+                Path(folder, name)
+                for folder, _, names in os.walk(self._folder, onerror=_raise)
+                for name in names
+                if not name.startswith(RESERVED_PREFIX) and Path(folder, name).is_file()
+            ]
+
+    def sketch(self, paths: tuple[str, ...]) -> Path:
+        """
+        Return the folder itself.
+
+        :raises LocalFileError: one of the files cannot be read; told before the first of them is hashed.
+        """
+        for path in paths:
+            check_readable(self._folder / path)
         return self._folder
 
     @contextmanager
     def opened(self, path: str) -> Iterator[Path]:
         """Give a file where it lies."""
+        check_readable(self._folder / path)
         yield self._folder / path
 
     def send(self, store: ObjectStore, file: VersionFile) -> bool:  # noqa: ARG002 - the bytes are here already
         """Nothing to spare: the bytes are here."""
         return False
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 class StoredFolder:
@@ -110,20 +137,12 @@ class StoredFolder:
         for path in paths:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            if path.endswith(".safetensors"):
-                self._sketch_weights(path, target)
+            if path.endswith(_WEIGHTS):
+                info = self._store.find_info(path)
+                _sketch_weights(self._store, path, 0 if info is None else info.size_bytes, target)
             else:
                 self._store.download(path, target)
         return folder
-
-    def _sketch_weights(self, path: str, target: Path) -> None:
-        info = self._store.find_info(path)
-        size_bytes = 0 if info is None else info.size_bytes
-        length = self._store.get(path, length=_HEADER_LENGTH_BYTES)
-        header_bytes = min(int.from_bytes(length, "little"), size_bytes)  # a file that is no safetensors says anything
-        target.write_bytes(length + self._store.get(path, start=_HEADER_LENGTH_BYTES, length=header_bytes))
-        with target.open("r+b") as file:
-            file.truncate(size_bytes)
 
     @contextmanager
     def opened(self, path: str) -> Iterator[Path]:
@@ -141,6 +160,14 @@ class StoredFolder:
         return False
 
 
+def _sketch_weights(store: ObjectStore, key: str, size_bytes: int, target: Path) -> None:
+    length = store.get(key, length=_HEADER_LENGTH_BYTES)
+    header_bytes = min(int.from_bytes(length, "little"), size_bytes)  # a file that is no safetensors says anything
+    target.write_bytes(length + store.get(key, start=_HEADER_LENGTH_BYTES, length=header_bytes))
+    with target.open("r+b") as file:
+        file.truncate(size_bytes)
+
+
 class StoredVersion:
     """
     The files of a version of another registry, each verified by its digest.
@@ -148,24 +175,46 @@ class StoredVersion:
     :param manifest: of the version.
     :param scratch: an empty local folder for one file at a time; whoever made it removes it.
     :param progress: gives the callback for one download.
+    :param verify: read a blob and compare its digest before a server copies it by itself. False: its size alone is
+        looked at, and a damaged blob becomes a damaged blob under the same digest, on which later versions rely.
     """
 
     def __init__(
-        self, store: ObjectStore, manifest: Manifest, scratch: Path, *, progress: Callable[[VersionFile], OnBytes]
+        self,
+        store: ObjectStore,
+        manifest: Manifest,
+        scratch: Path,
+        *,
+        progress: Callable[[VersionFile], OnBytes],
+        verify: bool = True,
     ) -> None:
         self.location = f"{manifest.model_name}/{manifest.version_name} in {store.url}"
         self._store = store
         self._files = {file.path: file for file in manifest.files}
         self._scratch = scratch
         self._progress = progress
+        self._verify = verify
 
     def sizes(self) -> Mapping[str, int]:
         """Return path → size, as the manifest says."""
         return {path: file.size_bytes for path, file in self._files.items()}
 
     def sketch(self, paths: tuple[str, ...]) -> Path:
-        """Not needed: the manifest tells what the model is."""
-        raise NotImplementedError
+        """
+        Return a folder with the small files, verified, and weights of the right size that hold their header and a hole.
+
+        :raises IntegrityError: as :meth:`opened`.
+        """
+        folder = self._scratch / "sketch"
+        for path in paths:
+            target, file = folder / path, self._files[path]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if path.endswith(_WEIGHTS):
+                with self._explained(file):
+                    _sketch_weights(self._store, file.key, file.size_bytes, target)
+            else:
+                self._fetch(file, target)
+        return folder
 
     @contextmanager
     def opened(self, path: str) -> Iterator[Path]:
@@ -177,28 +226,43 @@ class StoredVersion:
         """
         file = self._files[path]
         target = self._scratch / digest_hex(file.digest)
-        try:
+        self._fetch(file, target)
+        yield target
+        target.unlink()
+
+    def _fetch(self, file: VersionFile, target: Path) -> None:
+        with self._explained(file):
             self._store.download(file.key, target, on_bytes=self._progress(file), digest=file.digest)
+
+    def send(self, store: ObjectStore, file: VersionFile) -> bool:
+        """
+        Let the server copy the blob, where one server holds both registries; read and hash it before.
+
+        Before and not after: a copy of damaged bytes would lie under their digest in the meantime, and a logger has no
+        right to delete it.
+
+        :raises IntegrityError: as :meth:`opened`.
+        """
+        if not store.can_copy_from(self._store):
+            return False
+        original = self._files[file.path]
+        with self._explained(original):
+            if self._verify:
+                check_blob(self._store, original, self._progress(original))
+            return store.copy_from(self._store, original.key, file.key)
+
+    @contextmanager
+    def _explained(self, file: VersionFile) -> Iterator[None]:
+        """Say of a lost or damaged blob which file of which version it is."""
+        try:
+            yield
         except KeyNotFoundError as error:
             raise self._lost(file) from error
         except DigestMismatchError as error:
             raise DigestMismatchError(
-                f"{path} of {self.location} is damaged: {error} Nothing was published. Restore the object there, or "
-                "delete it and log the same model again there under the same name."
+                f"{file.path} of {self.location} is damaged: {error} Nothing was published. Restore the object there, "
+                "or delete it and log the same model again there under the same name."
             ) from error
-        yield target
-        target.unlink()
-
-    def send(self, store: ObjectStore, file: VersionFile) -> bool:
-        """
-        Let the server copy the blob, where one server holds both registries.
-
-        :raises BlobMissingError: the registry has lost it.
-        """
-        try:
-            return store.copy_from(self._store, self._files[file.path].key, file.key)
-        except KeyNotFoundError as error:
-            raise self._lost(file) from error
 
     def _lost(self, file: VersionFile) -> BlobMissingError:
         return BlobMissingError(

@@ -1,14 +1,20 @@
 """A version in another place: copied, exported, imported; its content the same, its lineage longer."""
 
+import hashlib
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_hfreg.errors import (
     BlobMissingError,
     DigestMismatchError,
+    FolderTakenError,
     InvalidNameError,
+    LocalFileError,
+    StorageUrlError,
     UnknownFormatError,
     UnsafeModelError,
     VersionExistsError,
@@ -16,6 +22,8 @@ from airflow_provider_hfreg.errors import (
 from airflow_provider_hfreg.registry import Registry
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.testing.faults import FaultyStore
+from airflow_provider_hfreg.versions.layout import Layout
+from airflow_provider_hfreg.versions.manifest import VersionFile
 
 TASK = "text-classification"
 
@@ -58,18 +66,37 @@ def test_a_copy_within_a_registry_moves_no_byte_and_keeps_what_is_said(original,
     assert registry.get_model("finbert-prod").aliases() == {}
 
 
-def test_a_copy_to_another_registry_of_one_server_moves_no_byte_through_this_machine(original, counted, tmp_path):
+def test_between_two_registries_of_one_server_the_server_copies_what_was_read_here(original, counted, tmp_path):
     if original.registry_url.startswith("file"):
         pytest.skip("a folder has no server that could copy: the files are read here, and verified")
-    source, faults = counted
+    source, _ = counted
     other = FaultyStore(source._store.unwrapped.below("elsewhere"))
     target = Registry(other, cache_folder=tmp_path / "target")
     copy = target.copy_version(source.resolve("finbert/v1"))
     assert copy.content_digest == original.content_digest
-    assert not {"upload", "download", "open_reader"} & set(faults.calls + other.faults.calls)
+    assert not {"upload", "open_reader"} & set(other.faults.calls)
     assert other.faults.calls["copy_from"] == len(original.manifest.files)
     assert target.verify().damages == ()
     assert {file.path for file in copy.manifest.files} == {path.name for path in copy.local_folder().iterdir()}
+
+
+def test_a_damaged_blob_is_not_copied_by_the_server_unless_nobody_looks(original, counted, tmp_path):
+    """A damaged blob under its digest would be relied upon by every later logger of the true file."""
+    if original.registry_url.startswith("file"):
+        pytest.skip("a folder has no server that could copy")
+    source, _ = counted
+    store = source._store.unwrapped
+    target = Registry(store.below("elsewhere"), cache_folder=tmp_path / "target")
+    weights = next(file for file in original.manifest.files if file.path == "model.safetensors")
+    content = store.get(weights.key)
+    store.put(weights.key, content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DigestMismatchError, match=r"model\.safetensors of finbert/v1 in .* is damaged"):
+        target.copy_version(source.resolve("finbert/v1"))
+    assert store.below("elsewhere").find_info(weights.key) is None
+    assert target.models() == []
+    assert target.copy_version(source.resolve("finbert/v1"), verify=False).created
+    [damage] = target.verify().damages
+    assert damage.problem.startswith("has the digest")
 
 
 def test_a_copy_to_another_store_is_streamed_and_verified(original, tmp_path):
@@ -122,6 +149,85 @@ def test_a_damaged_or_lost_blob_is_not_copied_to_another_store(original, registr
     with pytest.raises(BlobMissingError, match=r"has lost its file model\.safetensors"):
         target.copy_version(original)
     assert target.models() == []
+
+
+def strangers(registry, original, name, **changes):
+    """Put a manifest that nobody logged beside the others, as a stranger's program may, and return its version."""
+    manifest = replace(original.manifest, version_name=name, nonce=name, **changes)
+    registry._store.put(Layout.manifest("finbert", name), manifest.to_bytes())
+    return registry.resolve(f"finbert/{name}")
+
+
+def put_file(registry, path, content):
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    registry._store.put(Layout.blob(digest), content)
+    return VersionFile(path, Layout.blob(digest), digest, len(content))
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "said"),
+    [
+        ("weights.pkl", b"\x80\x04.", r"weights\.pkl, which is a pickle"),
+        ("notes.txt", b"\x80\x04.", r"notes\.txt is by its content a pickle"),
+        ("own.py", b"print('hello')", "holds Python code"),
+        ("notes.txt", b"hf_" + b"a" * 34, r"notes\.txt holds a Hugging Face token"),
+        ("training_args.bin", b"\x80\x04.", r"holds training_args\.bin, which logging leaves out"),
+        ("more.safetensors", b"no header", r"more\.safetensors is no safetensors file"),
+    ],
+)
+def test_what_may_not_be_logged_may_not_be_copied_here_either(
+    original, registry, s3_url, s3_settings, tmp_path, path, content, said
+):
+    """From a folder the files come through this machine; from S3 the server would copy them."""
+    target = Registry(f"{s3_url}/elsewhere", s3=s3_settings, cache_folder=tmp_path / "target")
+    files = (*original.manifest.files, put_file(registry, path, content))
+    version = strangers(registry, original, "of-a-stranger", files=files)
+    with pytest.raises(UnsafeModelError, match=said):
+        target.copy_version(version)
+    assert target.models() == []
+    assert not list(open_store(target.url, s3_settings).list_infos("blobs/"))
+
+
+@pytest.mark.parametrize("part", ["lineage", "logged_by", "environment"])
+def test_a_token_in_a_strangers_manifest_is_refused(original, registry, tmp_path, part):
+    target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "target")
+    version = strangers(registry, original, "of-a-stranger", **{part: {"note": "hf_" + "a" * 34}})
+    with pytest.raises(UnsafeModelError, match=rf"'{part}'.* holds a Hugging Face token"):
+        target.copy_version(version)
+
+
+def test_consent_to_python_is_given_in_each_registry_anew(file_registry, classifier, tmp_path):
+    folder = tmp_path / "own"
+    shutil.copytree(classifier, folder)
+    (folder / "own.py").write_text("print('hello')\n")
+    version = file_registry.log_folder(
+        folder, model_name="finbert", version_name="v1", task=TASK, trust_remote_code=True
+    )
+    assert file_registry.copy_version(version, version_name="v2").created  # it was given here
+    target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "target")
+    with pytest.raises(UnsafeModelError, match="bring it here with trust_remote_code=True"):
+        target.copy_version(version)
+    assert target.copy_version(version, trust_remote_code=True).created
+    assert target.verify().damages == ()
+
+
+def test_an_export_goes_into_a_new_folder_of_this_machine(file_registry, classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    version = file_registry.log_folder(classifier, model_name="finbert", version_name="v1", task=TASK)
+    before = set(tmp_path.iterdir())
+    for elsewhere in ("s3://bucket/exports", Path("s3://bucket/exports"), "https://host/exports"):
+        with pytest.raises(StorageUrlError, match="is no folder of this machine"):
+            version.export(elsewhere)
+    assert set(tmp_path.iterdir()) == before
+    folder = version.export((tmp_path / "an export").as_uri())
+    assert folder == tmp_path / "an export"
+    assert (folder / "hfreg_manifest.json").is_file()
+    with pytest.raises(FolderTakenError, match="is not empty"):
+        version.export(folder)
+    with pytest.raises(FolderTakenError, match="is a file"):
+        version.export(folder / "config.json")
+    with pytest.raises(LocalFileError, match="A file is where a folder should be"):
+        version.export(folder / "config.json" / "below")
 
 
 def test_an_export_is_a_plain_folder_and_comes_back_as_the_same_content(original, open_registry, tmp_path):

@@ -168,16 +168,21 @@ class S3Store(ObjectStore):
             return
         self._copy(self, source_key, target_key)
 
-    def copy_from(self, source: ObjectStore, source_key: str, target_key: str) -> bool:
-        """Inside the server; done where one and the same account reaches both prefixes, of one bucket or of two."""
+    def can_copy_from(self, source: ObjectStore) -> bool:
+        """Where one and the same account reaches both prefixes."""
         other = source.unwrapped
-        if not isinstance(other, S3Store) or not self._reaches(other):
-            return False
-        self._copy(other, source_key, target_key)
-        return True
+        return isinstance(other, S3Store) and self._reaches(other)
 
     def _reaches(self, other: S3Store) -> bool:
         return self._settings.reach_as(other._settings)
+
+    def copy_from(self, source: ObjectStore, source_key: str, target_key: str) -> bool:
+        """Inside the server; done where one and the same account reaches both prefixes, of one bucket or of two."""
+        other = source.unwrapped
+        if not isinstance(other, S3Store) or not self.can_copy_from(other):
+            return False
+        self._copy(other, source_key, target_key)
+        return True
 
     def _copy(self, source: S3Store, source_key: str, target_key: str) -> None:
         with self._bucket.write(source.location(source_key)):
