@@ -12,6 +12,7 @@ from airflow_provider_hfreg.registry.search import make_query
 if TYPE_CHECKING:
     from airflow_provider_hfreg.registry.summaries import VersionSummary
     from airflow_provider_hfreg.registry.version import ModelVersion
+    from airflow_provider_hfreg.runs.uses import Uses
     from airflow_provider_hfreg.signatures.signature import ModelSignature
 
 _MODEL_COLUMNS = ("model", "versions", "default", "aliases", "tags", "last logged", "comment")
@@ -63,7 +64,7 @@ def show(asked: Asked) -> Reply:
     plain = described(version, asked.registry.get_model(version.model_name).pointers_to(version.version_name))
     uses = _uses(asked, version)
     text = _shown(plain, version) if uses is None else f"{_shown(plain, version)}\n\n{_uses_text(uses)}"
-    return Reply(plain if uses is None else plain | {"used_by": uses}, text)
+    return Reply(plain if uses is None else plain | {"used_by": _plain_uses(uses), "runs_looked_at": uses.runs}, text)
 
 
 def described(version: ModelVersion, pointers: Sequence[str]) -> dict[str, Any]:
@@ -186,23 +187,28 @@ def _origin(origin: Mapping[str, Any]) -> str:
     return f"{origin['model_name']}/{origin['version_name']} of {when_text(origin['created'])} in {place}"
 
 
-def _uses(asked: Asked, version: ModelVersion) -> list[dict[str, Any]] | None:
+def _uses(asked: Asked, version: ModelVersion) -> Uses | None:
     """Return the batch runs that used a version, or None if nobody asked."""
     if not asked.options.used_in:
         return None
     from airflow_provider_hfreg.commands.places import url_of  # noqa: PLC0415 - only here
-    from airflow_provider_hfreg.runs.uses import find_uses  # noqa: PLC0415 - only here
+    from airflow_provider_hfreg.runs.uses import Uses, find_uses  # noqa: PLC0415 - only here
 
     folders = map(url_of, asked.options.used_in)
-    return [use.to_json() for folder in folders for use in find_uses(version.content_digest, folder, s3=asked.place.s3)]
+    looked = [find_uses(version.content_digest, folder, s3=asked.place.s3) for folder in folders]
+    return Uses(sum(uses.runs for uses in looked), tuple(use for uses in looked for use in uses.found))
 
 
-def _uses_text(uses: Sequence[Mapping[str, Any]]) -> str:
-    if not uses:
-        return "No batch run there used it."
+def _plain_uses(uses: Uses) -> list[dict[str, Any]]:
+    return [use.to_json() for use in uses.found]
+
+
+def _uses_text(uses: Uses) -> str:
+    if not uses.found:
+        return f"None of the {uses.runs} batch run(s) there used it."
     columns = ("used by run", "as", "rows", "finished", "input", "output")
     rows = [
         (use["batch_run_id"], use["reference"], use["rows"], use["is_finished"], use["input"], use["output"])
-        for use in uses
+        for use in _plain_uses(uses)
     ]
     return table(columns, rows)

@@ -13,7 +13,7 @@ from airflow_provider_hfreg.commands.values import age, json_pair, row_limit, ta
 REGISTRY = argument(
     "--registry",
     metavar="URL",
-    help="where the registry is: s3://bucket/prefix, file:///folder or a folder; default: $HFREG_REGISTRY",
+    help="where the registry is: s3://bucket/prefix, file:///folder or a folder",
 )
 AS_JSON = argument("--json", action="store_true", help="print JSON, for scripts")
 YES = argument("--yes", action="store_true", help="do it; without it, only say what would be done")
@@ -117,7 +117,8 @@ _CHANGE = (
         argument("--default", action="store_true", help="make it the model's default version"),
         _CONSENT,
         description="Log a folder, or a model of the Hugging Face hub, as a version. Files are streamed; no weights "
-        "are loaded.\nThe same content under the same name changes nothing: an interrupted command can be repeated.\n"
+        "are loaded.\nWith --version, an interrupted command can be repeated: the same content under the same name "
+        "changes nothing.\nWithout it, each time makes another version, of the same stored files.\n"
         "For private hub models set HF_TOKEN; it is used for the download and stored nowhere.",
         examples=(
             "log ./out/finbert --model finbert --task text-classification --metric accuracy=0.91",

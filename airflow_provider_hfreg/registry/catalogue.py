@@ -138,9 +138,7 @@ class Catalogue:
         """
         check_name(model_name, "model")
         check_name(version_name, "version")
-        head = self.head(model_name)
-        if when := head.tombstones.get(version_name):
-            raise VersionNotFoundError(f"Version {version_name!r} of model {model_name!r} was deleted at {when}.")
+        self.check_not_deleted(model_name, version_name)
         manifest = find_manifest(self._store, model_name, version_name)
         if manifest is not None:
             return manifest
@@ -151,6 +149,15 @@ class Catalogue:
             f"Model {model_name!r} in {self._store.url} has no version {version_name!r}. "
             f"It has {closest_names(version_name, names)}."
         )
+
+    def check_not_deleted(self, model_name: str, version_name: str) -> None:
+        """
+        Raise if a version's name is that of a deleted one.
+
+        :raises VersionNotFoundError: it is.
+        """
+        if when := self.head(model_name).tombstones.get(version_name):
+            raise VersionNotFoundError(f"Version {version_name!r} of model {model_name!r} was deleted at {when}.")
 
     def resolve(self, reference: ModelReference) -> str:
         """

@@ -111,15 +111,21 @@ def _by_calls(version: ModelVersion, function: ModelFunction, device: str, trust
     return Resident(CallEngine(pipe, function.target_method, function.signature), lock)
 
 
-def load_pipeline_object(version: ModelVersion, *, device: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Return a callable pipeline of the caller's own: what he does to it changes nobody else's results."""
+def load_pipeline_object(
+    version: ModelVersion, *, device: str | None = None, trust_remote_code: bool = False, verify: bool = False
+) -> Any:
+    """
+    Return a callable pipeline of the caller's own: what he does to it changes nobody else's results.
+
+    :param verify: read every byte of this host's copy again, once it is known that the weights fit.
+    """
     from airflow_provider_hfreg.inference.devices import choose_device  # noqa: PLC0415 - torch
     from airflow_provider_hfreg.inference.stand_in import load_pipeline_object as load_object  # noqa: PLC0415 - torch
 
     chosen = choose_device(device)
     with _lock:
         _make_room(version.spec, chosen)
-    held = version.hold_folder()
+    held = version.hold_folder(verify=verify)
     return held.while_lives(load_object(held.path, version.spec, device=chosen, trust_remote_code=trust_remote_code))
 
 

@@ -30,7 +30,8 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_CONDITION = re.compile(r"\s*(.+?)\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*")
+_CONDITION = re.compile(r"\s*([^<>=!]*[^<>=!\s])\s*(>=|<=|==|!=|>|<)\s*([^<>=!\s].*?)\s*")
+_LIKE_A_NUMBER = re.compile(r"[-+]?[.,]?\d[\d.,_ ]*\s*%?|[-+]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 _ABSENT = object()
 
 
@@ -66,11 +67,7 @@ class MetricCondition:
                 f"{text!r:.80} compares no metric: write a name, one of {' '.join(_COMPARISONS)} and a value, such as "
                 "'accuracy >= 0.9'."
             )
-        try:
-            value = json.loads(match[3])
-        except ValueError:
-            value = match[3]
-        return cls(match[1], match[2], value)
+        return cls(match[1], match[2], _value(match[3], text))
 
     def fits(self, metrics: Mapping[str, Any]) -> bool:
         """Tell whether a version's metrics fit."""
@@ -80,6 +77,34 @@ class MetricCondition:
         if self.comparison not in ("==", "!=") and _kind(found) not in ("number", "text"):
             return False
         return _COMPARISONS[self.comparison](found, self.value)
+
+
+def _value(text: str, comparison: str) -> Any:
+    """
+    Return the JSON value that a text is, else the text.
+
+    >>> _value("0.9", ""), _value("high", ""), _value("2026-01-02", ""), _value('"1,5"', "")
+    (0.9, 'high', '2026-01-02', '1,5')
+
+    :param comparison: for messages.
+    :raises InvalidOptionError: it was meant as a number and is none: as a text it would fit no metric, and say nothing.
+    """
+    if _LIKE_A_NUMBER.fullmatch(text) is None:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except ValueError:
+        raise InvalidOptionError(
+            f"{comparison!r:.80} compares with {text!r:.40}, which looks like a number and is none: write it as JSON "
+            f"does, such as 0.9, 12 or 1e-3; or in double quotes if the metric is a text."
+        ) from None
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(text)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ every look. Importing this module loads no torch; :meth:`ModelVersion.run`, :met
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -219,11 +218,18 @@ class ModelVersion:
         self._edit(lambda state: state.with_comment(checked))
 
     def _edit(self, transition: Callable[[State], State]) -> None:
-        edit(self._store, self._state_key, State.from_plain, State(self.manifest.logged), transition)
+        """
+        Edit what is said, of a version that is there before and after.
 
-    @property
-    def _state_key(self) -> str:
-        return Layout.state(self.model_name, self.version_name)
+        Before, so that nothing is written that only a collection would remove; after, because head and state are two
+        documents, and a deletion between them would let a caller believe that somebody can read what he said.
+
+        :raises VersionNotFoundError: it was deleted.
+        """
+        self._catalogue.check_not_deleted(self.model_name, self.version_name)
+        key = Layout.state(self.model_name, self.version_name)
+        edit(self._store, key, State.from_plain, State(self.manifest.logged), transition)
+        self._catalogue.check_not_deleted(self.model_name, self.version_name)
 
     # --- its files
 
@@ -327,8 +333,7 @@ class ModelVersion:
         """
         from airflow_provider_hfreg.registry.residency import load_pipeline_object  # noqa: PLC0415 - loads torch
 
-        with self.hold_folder(verify=True) if verify else nullcontext():
-            return load_pipeline_object(self, device=device, trust_remote_code=trust_remote_code)
+        return load_pipeline_object(self, device=device, trust_remote_code=trust_remote_code, verify=verify)
 
     def run(
         self,

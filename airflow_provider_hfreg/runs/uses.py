@@ -51,7 +51,20 @@ class Use:
         return asdict(self)
 
 
-def find_uses(content_digest: str, outputs_url: str, *, s3: S3Settings | None = None) -> list[Use]:
+@dataclass(frozen=True)
+class Uses:
+    """
+    What looking below a folder found.
+
+    :param runs: how many batch runs lie there, of whatever version; none mostly means another folder.
+    :param found: those of the version.
+    """
+
+    runs: int
+    found: tuple[Use, ...]
+
+
+def find_uses(content_digest: str, outputs_url: str, *, s3: S3Settings | None = None) -> Uses:
     """
     Return the batch runs of a version whose outputs lie in a folder or anywhere below it, by output and run.
 
@@ -61,18 +74,22 @@ def find_uses(content_digest: str, outputs_url: str, *, s3: S3Settings | None = 
     :param content_digest: of the version.
     :param outputs_url: of an output folder, or of a folder that holds many.
     :param s3: how to reach it.
+    :raises KeyNotFoundError: nothing lies below the folder: it is another one that was meant.
     :raises UnknownFormatError: a run's plan cannot be read.
     """
     store = open_store(outputs_url, s3)
     keys = {info.key for info in store.list_infos()}
+    if not keys:
+        raise KeyNotFoundError(f"Nothing lies below {store.url}: no batch run wrote there. Check the folder's name.")
     plans = [match for key in sorted(keys) if (match := _RUN_DOCUMENT.fullmatch(key))]
     with ThreadPoolExecutor(_READERS) as readers:
         contents = list(readers.map(lambda plan: _found(store, plan[0]), plans))
-    return [
+    found = (
         _use(document, is_finished=plan["folder"] + layout.report_key(plan["run"]) in keys)
         for plan, content in zip(plans, contents, strict=True)
         for document in _read(content, content_digest, store.location(plan[0]))
-    ]
+    )
+    return Uses(len(plans), tuple(found))
 
 
 def _found(store: ObjectStore, key: str) -> bytes:

@@ -21,7 +21,10 @@ import pytest
         (["default", "finbert", "v9"], "has no version 'v9'"),
         (["tag", "finbert/v9", "a=b"], "has no version 'v9'"),
         (["tag", "finbert/v1", "key=hf_" + "a" * 34], "holds a Hugging Face token"),
+        (["show", "finbert/v1", "--used-in", "nowhere"], "Nothing lies below file://"),
         (["search", "--metric", "accuracy"], "compares no metric"),
+        (["search", "--metric", "accuracy => 0.9"], "compares no metric"),
+        (["search", "--metric", "accuracy >= 0,9"], "looks like a number and is none"),
         (["copy", "finbert/v1", "finbert@x"], "is an alias: write MODEL/VERSION"),
         (["copy", "finbert/v1", "finbert/v2"], "exists with other content"),
         (["import", "nowhere"], "there is nothing to log"),
@@ -110,6 +113,13 @@ def test_nothing_is_deleted_without_yes_and_what_was_deleted_is_told_as_such(fin
     assert (foreseen["dry_run"], foreseen["deleted_versions"]) == (True, ["models/finbert/versions/v2.json"])
     assert finbert.here("gc", "--yes", "--json").plain["deleted_versions"] == foreseen["deleted_versions"]
     assert finbert.here("gc", "--json").plain["deleted_versions"] == []
+
+
+def test_where_no_run_used_a_version_it_is_told_how_many_were_looked_at(finbert):
+    told = finbert.here("show", "finbert/v1", "--used-in", "store")
+    assert (told.status, told.out.splitlines()[-1]) == (0, "None of the 0 batch run(s) there used it.")
+    plain = finbert.here("show", "finbert/v1", "--used-in", "store", "--json").plain
+    assert (plain["used_by"], plain["runs_looked_at"]) == ([], 0)
 
 
 def test_what_is_told_without_yes_is_what_yes_does(finbert):

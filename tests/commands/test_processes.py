@@ -47,6 +47,7 @@ def test_a_table_is_run_and_the_version_knows_where_it_was_used(hfreg, model):
 
     shown = hfreg("show", "finbert/v1", "--used-in", hfreg.folder, "--json").plain
     [use] = shown["used_by"]
+    assert shown["runs_looked_at"] == 1
     assert (use["batch_run_id"], use["reference"], use["is_finished"]) == (
         ran.plain["batch_run_id"],
         "finbert/v1",

@@ -16,6 +16,7 @@ from airflow_provider_hfreg.registry import Registry
 from airflow_provider_hfreg.storage.local import LocalStore
 from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, raising
 from airflow_provider_hfreg.versions.garbage import collect
+from airflow_provider_hfreg.versions.layout import Layout
 
 TASK = "text-classification"
 
@@ -70,6 +71,32 @@ def test_the_oldest_is_the_default_where_none_was_set_and_so_held_while_there_ar
     finbert.delete_version("v1")
     with pytest.raises(ModelNotFoundError):
         file_registry.get_model("finbert")
+
+
+def test_what_is_said_of_a_version_that_was_deleted_meanwhile_is_refused_and_not_kept(registry, classifier):
+    version = log(registry, classifier, "v1", "v2").version("v2")
+    registry.get_model("finbert").delete_version("v2")
+    for say in (
+        lambda: version.set_tags({"a": "b"}),
+        lambda: version.set_metrics({"f1": 1}),
+        lambda: version.delete_metric("f1"),
+        lambda: version.set_comment("x"),
+    ):
+        with pytest.raises(VersionNotFoundError, match="'v2' of model 'finbert' was deleted at 20"):
+            say()
+    assert registry._store.find_info(Layout.state("finbert", "v2")) is None
+
+
+def test_a_version_that_is_deleted_while_it_is_edited_is_told(file_url, classifier, tmp_path):
+    store = LocalStore(file_url)
+    other = log(Registry(store, cache_folder=tmp_path / "other"), classifier, "v1", "v2")
+    state = Layout.state("finbert", "v2")
+    deletes = Fault("put_if_absent", key=state, when="before", act=lambda: other.delete_version("v2"))
+    edited = Registry(FaultyStore(store, Faults(deletes)), cache_folder=tmp_path / "edited").resolve("finbert/v2")
+    with pytest.raises(VersionNotFoundError, match="was deleted"):
+        edited.set_tags({"a": "b"})
+    assert store.find_info(state) is not None  # written before it was known; a collection removes it
+    assert state in collect(store, dry_run=True).deleted_versions
 
 
 def test_a_dry_run_raises_what_deleting_would_and_changes_nothing(file_registry, classifier):

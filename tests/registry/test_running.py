@@ -203,7 +203,7 @@ def test_a_model_too_large_is_refused_before_it_is_fetched(file_url, best, tmp_p
     huge = dataclasses.replace(mv.manifest, spec=dataclasses.replace(mv.spec, parameter_count=10**13))
     mv.manifest = huge
     release_residents()
-    for start in (mv.engine, mv.load):
+    for start in (mv.engine, mv.load, lambda: mv.load(verify=True)):
         with pytest.raises(ModelTooLargeError, match="GiB and only"):
             start()
     assert counted.faults.calls["download"] == 0

@@ -59,7 +59,13 @@ def test_versions_are_found_by_task_tags_and_metrics(filled, asked, expected):
 
 @pytest.mark.parametrize(
     "asked",
-    [{"metrics": "accuracy"}, {"metrics": {"accuracy": 0.9}}, {"metrics": [0.9]}, {"tags": ["team"]}],
+    [
+        *({"metrics": text} for text in ("accuracy", "accuracy => 0.9", "accuracy =< 0.9", "accuracy >>= 1", "> 1")),
+        *({"metrics": f"accuracy >= {value}"} for value in ("0,9", "90%", ".9", "1_000", "+1", "1.2.3", "NaN", "= 1")),
+        {"metrics": {"accuracy": 0.9}},
+        {"metrics": [0.9]},
+        {"tags": ["team"]},
+    ],
 )
 def test_what_is_no_question_is_refused(file_registry, asked):
     with pytest.raises(InvalidOptionError):
