@@ -6,28 +6,27 @@ from dataclasses import asdict
 
 from airflow_provider_hfreg.commands.replies import Asked, Reply
 from airflow_provider_hfreg.commands.tables import size_text, table
-from airflow_provider_hfreg.registry.registry import Registry
 from airflow_provider_hfreg.registry.verification import Verification
-from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.storage.probe import probe_conditional_writes
 from airflow_provider_hfreg.storage.read_only import ReadOnlyStore
 from airflow_provider_hfreg.storage.urls import open_store
-from airflow_provider_hfreg.versions.layout import parse_reference
+from airflow_provider_hfreg.versions.layout import ModelReference, parse_reference
 
 
 def verify(asked: Asked) -> Reply:
     """Read every blob of some versions, or of all, and compare digests."""
-    references = asked.options.references
-    chosen = [version for text in references for version in _versions(asked.registry, text)]
-    return _reply(asked.registry.verify(chosen if references else None))
+    registry = asked.registry
+    if not asked.options.references:
+        return _reply(registry.verify())
+    named = [parse_reference(text) for text in asked.options.references]
+    whole = [reference.model_name for reference in named if _is_bare(reference)]
+    versions = [registry.resolve(str(reference)) for reference in named if not _is_bare(reference)]
+    return _reply(registry.verify(versions, models=[registry.get_model(name).name for name in whole]))
 
 
-def _versions(registry: Registry, text: str) -> list[ModelVersion]:
-    """Return the versions that a reference means here, where a bare name is all versions of the model."""
-    reference = parse_reference(text)
-    if reference.version_name is None and reference.alias is None:
-        return registry.get_model(reference.model_name).versions()
-    return [registry.resolve(text)]
+def _is_bare(reference: ModelReference) -> bool:
+    """Tell whether a reference is a model's name alone, which means all its versions here."""
+    return reference.version_name is None and reference.alias is None
 
 
 def _reply(verification: Verification) -> Reply:
@@ -40,7 +39,8 @@ def _reply(verification: Verification) -> Reply:
     text = (
         f"{looked}{len(verification.damages)} damaged.\n\n{table(('blob', 'problem', 'needed by'), rows)}\n\n"
         "Restore these objects from the bucket's versions or a copy; or delete each from the store and log the same "
-        "model again under the same name, which uploads it anew."
+        "model again under the same name, which uploads it anew. A document, which is a model's head or a version's "
+        "manifest, can only be restored."
     )
     return Reply(verification.to_json(), text, failed=True)
 

@@ -14,12 +14,13 @@ It writes nothing. The names in an error are the likeliest first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
 
-from airflow_provider_hfreg.errors import ModelNotFoundError, VersionNotFoundError
+from airflow_provider_hfreg.errors import HfregError, IntegrityError, ModelNotFoundError, VersionNotFoundError
 from airflow_provider_hfreg.registry.closest import closest_names
 from airflow_provider_hfreg.registry.summaries import ModelSummary, VersionSummary
 from airflow_provider_hfreg.storage.base import ObjectStore
@@ -31,6 +32,8 @@ from airflow_provider_hfreg.versions.refs import Head, State
 from airflow_provider_hfreg.versions.swap import read
 
 _READERS = 8
+
+_log = logging.getLogger(__name__)
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -67,27 +70,35 @@ class Catalogue:
 
     def _manifests(self, model_name: str, head: Head) -> list[Manifest]:
         dated = self._dated(model_name, head)
-        moments = {name: moment for moment, name in dated}
-        manifests = self._read_all(model_name, list(moments))
-        return sorted(manifests, key=lambda manifest: (moments[manifest.version_name], manifest.created))
+        return _in_order(dated, self._read_all(model_name, [name for _, name in dated]))
 
     def summaries(self, model_name: str) -> list[VersionSummary]:
         """
         Return all that is known of the visible versions, oldest first.
 
+        One whose document is damaged is left out and named in the log: it cannot be used, and the others can. Where it
+        may be the oldest and no default was set, none of the others is shown as the default.
+
         Requests: the head, two listings, a manifest for each version, a state for each that was ever edited.
         """
         head = self.head(model_name)
-        manifests = self._manifests(model_name, head)
+        dated = self._dated(model_name, head)
+        found, ill = self.read_each(model_name, [name for _, name in dated])
+        _leave_out(ill.values())
+        manifests = _in_order(dated, found)
         edited = {Layout.version_of(info.key) for info in self._store.list_infos(Layout.states(model_name))}
-        default = head.default or next((manifest.version_name for manifest in manifests), None)
+        is_oldest_known = not any(name in ill for moment, name in dated if moment == dated[0][0])
+        default = head.default or (manifests[0].version_name if manifests and is_oldest_known else None)
 
-        def summary(manifest: Manifest) -> VersionSummary:
+        def summary(manifest: Manifest) -> VersionSummary | HfregError:
             name = manifest.version_name
-            annotations = self.annotations(manifest) if name in edited else manifest.logged
+            try:
+                annotations = self.annotations(manifest) if name in edited else manifest.logged
+            except HfregError as error:
+                return error
             return VersionSummary(manifest, annotations, head.aliases_of(name), is_default=name == default)
 
-        return self._at_once(summary, manifests)
+        return _readable(self._at_once(summary, manifests))
 
     def annotations(self, manifest: Manifest) -> Annotations:
         """Return a version's tags, metrics and comment as they are now."""
@@ -96,12 +107,19 @@ class Catalogue:
 
     def model_summaries(self) -> list[ModelSummary]:
         """
-        Return what is known of each model that has a visible version, by name.
+        Return what is known of each model that has a visible version, by name; one whose head is damaged is left out
+        and named in the log.
 
         Requests: one listing, and for each model its head and a listing.
         """
-        found = self._at_once(self._model_summary, self.model_names())
+        found = _readable(self._at_once(self._find_summary, self.model_names()))
         return [summary for summary in found if summary is not None]
+
+    def _find_summary(self, model_name: str) -> ModelSummary | HfregError | None:
+        try:
+            return self._model_summary(model_name)
+        except HfregError as error:
+            return error
 
     def _model_summary(self, model_name: str) -> ModelSummary | None:
         head = self.head(model_name)
@@ -116,8 +134,22 @@ class Catalogue:
             return list(readers.map(ask, about))
 
     def _read_all(self, model_name: str, names: list[str]) -> list[Manifest]:
-        found = self._at_once(lambda name: find_manifest(self._store, model_name, name), names)
-        return [manifest for manifest in found if manifest is not None]
+        manifests, ill = self.read_each(model_name, names)
+        for error in ill.values():
+            raise error
+        return manifests
+
+    def read_each(self, model_name: str, names: list[str]) -> tuple[list[Manifest], dict[str, HfregError]]:
+        """Return the manifests of some versions, but for those that are gone meanwhile, and the errors of others."""
+        found = dict(zip(names, self._at_once(lambda name: self._find(model_name, name), names), strict=True))
+        ill = {name: manifest for name, manifest in found.items() if isinstance(manifest, HfregError)}
+        return [manifest for manifest in found.values() if isinstance(manifest, Manifest)], ill
+
+    def _find(self, model_name: str, name: str) -> Manifest | HfregError | None:
+        try:
+            return find_manifest(self._store, model_name, name)
+        except HfregError as error:
+            return error
 
     def check_model(self, model_name: str) -> None:
         """
@@ -215,3 +247,32 @@ class Catalogue:
         return ModelNotFoundError(
             f"There is no model {model_name!r} in {self._store.url}. It holds {closest_names(model_name, names)}."
         )
+
+
+def _in_order(dated: Sequence[tuple[datetime, str]], manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Return manifests as the store got them, those of one moment by their writers' clocks."""
+    moments = {name: moment for moment, name in dated}
+    return sorted(manifests, key=lambda manifest: (moments[manifest.version_name], manifest.created))
+
+
+def _readable(found: Iterable[A | HfregError]) -> list[A]:
+    """Return what could be read."""
+    kept: list[A] = []
+    for one in found:
+        if isinstance(one, HfregError):
+            _leave_out([one])
+        else:
+            kept.append(one)
+    return kept
+
+
+def _leave_out(errors: Iterable[HfregError]) -> None:
+    """
+    Name what is damaged, and go on.
+
+    :raises HfregError: nothing is damaged, the store only did not answer: then what is left out may be whole.
+    """
+    for error in errors:
+        if not isinstance(error, IntegrityError):
+            raise error
+        _log.warning("Left out: %s", error)

@@ -9,15 +9,13 @@ from a folder does not.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow_provider_hfreg.errors import (
     DigestMismatchError,
-    HfregError,
     ModelReferenceError,
     StorageDeniedError,
     VersionExistsError,
@@ -46,7 +44,7 @@ from airflow_provider_hfreg.registry.transfers import (
     moved,
     read_exported,
 )
-from airflow_provider_hfreg.registry.verification import Verification, verify_blobs
+from airflow_provider_hfreg.registry.verification import Verification, verify_stored
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.registry.version_names import random_version_name
 from airflow_provider_hfreg.storage.base import ObjectStore
@@ -61,7 +59,7 @@ from airflow_provider_hfreg.versions.layout import ModelReference, check_name, p
 from airflow_provider_hfreg.versions.manifest import Annotations, Manifest, VersionFile
 from airflow_provider_hfreg.versions.publish import Published, Upload, find_manifest, publish
 from airflow_provider_hfreg.versions.secrets import check_no_secret
-from airflow_provider_hfreg.versions.sources import LocalFolder, Source, StoredFolder
+from airflow_provider_hfreg.versions.sources import LocalFolder, Source, StoredFolder, told_as
 
 if TYPE_CHECKING:
     from airflow_provider_hfreg.pipelines.spec import PipelineSpec
@@ -311,16 +309,20 @@ class Registry:
 
     # --- looking after it
 
-    def verify(self, versions: Iterable[ModelVersion] | None = None) -> Verification:
+    def verify(
+        self, versions: Iterable[ModelVersion] | None = None, *, models: Iterable[str] | None = None
+    ) -> Verification:
         """
         Read every stored byte of some versions, or of all, and compare digests. Nothing is kept on this machine.
 
         :param versions: default: every version of every model.
-        :returns: what was read, and what is missing or damaged.
+        :param models: names of models, all of whose versions are read.
+        :returns: what was read, and all that is missing, damaged or cannot be read, documents included.
         """
-        chosen = [version for model in self.models() for version in model.versions()] if versions is None else versions
-        manifests = [version.manifest for version in chosen]
-        return verify_blobs(self._store, manifests, lambda file: transfer_progress("read", file))
+        if versions is None and models is None:
+            models = self._catalogue.model_names()
+        manifests = [version.manifest for version in versions or ()]
+        return verify_stored(self._store, models or (), manifests, lambda file: transfer_progress("read", file))
 
     def collect_garbage(self, *, dry_run: bool = True) -> GarbageReport:
         """
@@ -451,7 +453,7 @@ class Registry:
         """
         paths = select(source, remote_code=request.trust_remote_code)
         sketch = source.sketch(paths)
-        with _told_as(source.location, sketch):
+        with told_as(source.location, sketch):
             spec = describe(sketch)
         check_no_secret(spec.to_json(), "pipeline")
         functions_of(request, spec)  # a signature that is missing is told before gigabytes are hashed
@@ -470,16 +472,6 @@ class Registry:
             except VersionExistsError:
                 continue  # nobody asked for this name: draw another
         return publish(self._store, _manifest(request, random_version_name(), spec, files), upload)
-
-
-@contextmanager
-def _told_as(location: str, folder: Path) -> Iterator[None]:
-    """Let an error name the place that the caller gave, not our copy of it, which is gone when he reads the message."""
-    try:
-        yield
-    except HfregError as error:
-        error.args = tuple(str(argument).replace(str(folder), location) for argument in error.args)
-        raise
 
 
 def _manifest(request: LogRequest, version_name: str, spec: PipelineSpec, files: tuple[VersionFile, ...]) -> Manifest:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, KeyNotFoundError
+from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, HfregError, KeyNotFoundError
 from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore, OnBytes
 from airflow_provider_hfreg.storage.disk import check_readable, explained
 from airflow_provider_hfreg.versions.blobs import check_blob
@@ -52,6 +52,16 @@ class Source(Protocol):
         """
 
 
+@contextmanager
+def told_as(location: str, folder: Path) -> Iterator[None]:
+    """Let an error name the place that the caller gave, not our copy of it, which is gone when he reads the message."""
+    try:
+        yield
+    except HfregError as error:
+        error.args = tuple(str(argument).replace(str(folder), location) for argument in error.args)
+        raise
+
+
 class LocalFolder:
     """
     A folder of this machine. Links are followed: the hub's client caches snapshots as links.
@@ -69,13 +79,15 @@ class LocalFolder:
 
         :raises LocalFileError: a folder cannot be read: its files would be missing from the version.
         """
-        files = self._files() if self._folder.is_dir() else []
+        files = self._files()
         if not files:
             raise KeyNotFoundError(f"{self.location} is no folder, or holds no file: there is nothing to log.")
         return {path.relative_to(self._folder).as_posix(): path.stat().st_size for path in files}
 
     def _files(self) -> list[Path]:
         with explained("Listing", self._folder):
+            if not self._folder.is_dir():
+                return []
             return [
                 Path(folder, name)
                 for folder, _, names in os.walk(self._folder, onerror=_raise)

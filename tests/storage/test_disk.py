@@ -1,9 +1,8 @@
 """Errors of this machine's disk: which file, why, what to do."""
 
-import os
-import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -42,20 +41,24 @@ except LocalFileError as error:
 """
 
 
-@pytest.mark.parametrize("closed", ["config.json", "inner"])
-def test_a_folder_that_cannot_be_read_whole_is_told_and_no_file_of_it_left_out(tmp_path, closed):
-    folder = tmp_path / "model"
+@pytest.fixture
+def open_folder():
+    """A folder that any user may enter; pytest's own are closed by every session that starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("closed", ["config.json", "inner", "."])
+def test_a_folder_that_cannot_be_read_whole_is_told_and_no_file_of_it_left_out(open_folder, closed):
+    folder = open_folder / "model"
     (folder / "inner").mkdir(parents=True)
     for name in ("config.json", "inner/more.json"):
         (folder / name).write_text("{}")
-    for outer in (tmp_path, *tmp_path.parents):  # pytest's own are for its user alone
-        if outer.stat().st_uid == os.getuid() and outer != outer.parent and "pytest" in str(outer):
-            outer.chmod(0o755)
     (folder / closed).chmod(0)
     try:
         command = [sys.executable, "-c", AS_NOBODY, str(folder)]
         told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     finally:
         (folder / closed).chmod(0o755)
-        shutil.rmtree(folder)
     assert f"{folder / closed} failed: Permission denied. Give this user the permission" in told
