@@ -294,7 +294,7 @@ _RUNS = Group(
             description="List the batch runs that wrote to an output folder, the one that changed last first: how far "
             "each is, with which\nversion, how many rows were set aside, and how many workers of a pool are at it. A "
             "run in a task's own process leaves\nno trace between two shards: it is 'unfinished', and its last change "
-            "is all that tells. Rows of a query or of the call that are staged for\nunfinished runs are listed below "
+            "is all that tells.\nRows of a query or of the call that are staged for unfinished runs are listed below "
             "them.",
             examples=("runs list s3://lake/scores/2026-01-01", "runs list ./scores --json"),
         ),
