@@ -6,6 +6,7 @@ and live where the installed family has the task. Scores within 1e-5, all else e
 """
 
 import functools
+import itertools
 import json
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from .make_goldens import rows_of
 
 # 4.57 takes the space before a full stop out of a generated text; 5 leaves it, and so does a version logged under 5.
 OTHERWISE_IN_5 = {"text-generation"}
+
+# Learns for so long that the last digits, in which processors differ, become other weights: what another machine
+# recorded is not this one's answer, and the live pipeline alone is asked. Both families have its tasks.
+OTHERWISE_ELSEWHERE = {"entailment_judge"}
 
 IN_ORDER = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -45,6 +50,8 @@ def run(version, frame):
 
 def plain(value):
     """Return a cell as JSON has it; JSON text as what it tells."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
     if isinstance(value, np.ndarray | list):
         return [plain(one) for one in value]
     return None if value is pd.NA else value.item() if isinstance(value, np.generic) else value
@@ -66,12 +73,21 @@ def assert_same(found, expected, where):
         assert found == expected, where
 
 
+def untied(answer):
+    """Return a zero-shot answer by the labels' names: whose scores are equal but for a digit stand in either order."""
+    if not {"labels", "scores"} <= set(answer):
+        return answer
+    labels, scores = plain(answer["labels"]), plain(answer["scores"])
+    assert all(after <= before + 1e-5 for before, after in itertools.pairwise(scores)), scores
+    return {**answer, "labels": sorted(labels), "scores": dict(sorted(zip(labels, scores, strict=True)))}
+
+
 def assert_answers(result, failed, answers, where):
     """Compare a frame's results with the answers of its rows."""
     assert failed == [row for row, answer in enumerate(answers) if answer == oracle.FAILED], where
     rows = result.to_dict("records")
     good = [answer for answer in answers if answer != oracle.FAILED]
-    for row, (found, expected) in enumerate(zip(rows, good, strict=True)):
+    for row, (found, expected) in enumerate(zip(map(untied, rows), map(untied, good), strict=True)):
         for name, value in expected.items():
             cell = found[name]
             if isinstance(cell, str) and not isinstance(value, str):
@@ -98,7 +114,7 @@ def test_frames_of_every_kind_give_what_the_plain_pipeline_gives_each_row(case, 
         pd.testing.assert_frame_equal(given, before)
         assert {column: str(dtype) for column, dtype in result.dtypes.items()} == signatures.dtypes(case.printed)
         assert result.index.equals(index.delete(failed)), name
-        if not (is_there and case.task in OTHERWISE_IN_5):
+        if not (is_there and (case.task in OTHERWISE_IN_5 or case.model in OTHERWISE_ELSEWHERE)):
             assert_answers(result, failed, goldens(case.task)[case.name][name], (case.name, name, "recorded"))
         if is_there:
             ask = functools.partial(oracle.answer, plain_of(case), case.task)
@@ -141,7 +157,10 @@ def test_half_a_surrogate_pair_is_its_rows_error_alone(case, log):
             version.run(frame, device="cpu")
 
         assert [error.row for error in failed.value.errors] == [1]
-        pd.testing.assert_frame_equal(failed.value.result, whole.drop(1), check_exact=False, atol=1e-5)
+        found, expected = failed.value.result, whole.drop(1)
+        pd.testing.assert_series_equal(found.dtypes, expected.dtypes)
+        assert list(found.index) == list(expected.index)
+        assert_answers(found, [], [plain(row) for row in expected.to_dict("records")], (case.name, name))
 
 
 def test_the_goldens_hold_several_hundred_frames_of_every_task():
