@@ -64,7 +64,8 @@ def blob_problem(found: tuple[int, str], file: VersionFile) -> str | None:
     """
     Return what is wrong with a blob of some size and digest, or None.
 
-    >>> blob_problem((3, "sha256:ab"), VersionFile("config.json", "blobs/ab", "sha256:ab", 1024))
+    >>> digest = "sha256:" + 32 * "ab"
+    >>> blob_problem((3, digest), VersionFile("config.json", "blobs/ab", digest, 1024))
     'has 3 bytes instead of 1,024'
     """
     size_bytes, digest = found
