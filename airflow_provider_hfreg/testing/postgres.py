@@ -19,7 +19,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,13 +62,7 @@ class PostgresServer:
 
     def wait_ready(self, timeout_s: float = _READY_TIMEOUT_S) -> None:
         """Return when it accepts connections."""
-        deadline = time.monotonic() + timeout_s
-        while self._run("pg_isready").returncode:
-            if not self.process.is_running or time.monotonic() > deadline:
-                raise StorageUnavailableError(
-                    f"PostgreSQL did not start. The end of its log:\n{self.process.log_tail()}"
-                )
-            time.sleep(0.1)
+        self.process.wait_until(lambda: self._run("pg_isready").returncode == 0, "PostgreSQL", timeout_s)
 
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(_programs() / program), "-h", "127.0.0.1", "-p", str(self.port), "-U", self.user, *arguments]

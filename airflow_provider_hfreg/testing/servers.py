@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from airflow_provider_hfreg.errors import StorageError, StorageUnavailableError
+from airflow_provider_hfreg.errors import HfregError, StorageError, StorageUnavailableError
 from airflow_provider_hfreg.storage.s3 import S3Settings, S3Store, create_bucket, delete_bucket
 
 _ACCESS_KEY = "testkey"
@@ -79,6 +79,26 @@ class ServerProcess:
     def pid(self) -> int | None:
         """The leader of its session and process group; None if it is not running."""
         return None if self._process is None else self._process.pid
+
+    def wait_until(
+        self,
+        answers: Callable[[], bool],
+        name: str,
+        timeout_s: float,
+        *,
+        failure: type[HfregError] = StorageUnavailableError,
+    ) -> None:
+        """
+        Return when it answers.
+
+        :param name: for the message.
+        :param failure: raised where it ended, or did not answer in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not answers():
+            if not self.is_running or time.monotonic() > deadline:
+                raise failure(f"{name} did not start. The end of its log:\n{self.log_tail()}")
+            time.sleep(0.1)
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send the program itself a signal; does nothing if it is not running."""
@@ -157,7 +177,7 @@ class S3Server:
     def wait_ready(self, timeout_s: float = _READY_TIMEOUT_S) -> None:
         """Return when it stores: an open port is not enough, a server may still be looking for its volumes."""
         impatient = self.settings(max_attempts=1, connect_timeout_s=1.0)
-        _wait_until(lambda: _stores(impatient), self.process, timeout_s)
+        self.process.wait_until(lambda: _stores(impatient), "The server", timeout_s)
 
 
 @contextlib.contextmanager
@@ -298,11 +318,3 @@ def _stores(settings: S3Settings) -> bool:
     except StorageError:
         return False
     return True
-
-
-def _wait_until(answers: Callable[[], bool], process: ServerProcess, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not answers():
-        if not process.is_running or time.monotonic() > deadline:
-            raise StorageUnavailableError(f"The server did not start. The end of its log:\n{process.log_tail()}")
-        time.sleep(0.1)

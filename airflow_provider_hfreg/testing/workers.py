@@ -47,16 +47,14 @@ class RedisServer:
 
     def wait_ready(self, timeout_s: float = _READY_TIMEOUT_S) -> None:
         """Return when it answers."""
+        self.process.wait_until(self._answers, "Redis", timeout_s, failure=BrokerUnavailableError)
+
+    def _answers(self) -> bool:
         import redis  # noqa: PLC0415 - of the extra 'celery'
 
-        deadline = time.monotonic() + timeout_s
-        while True:
-            with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.url) as client:
-                if client.ping():
-                    return
-            if not self.process.is_running or time.monotonic() > deadline:
-                raise BrokerUnavailableError(f"Redis did not start. The end of its log:\n{self.process.log_tail()}")
-            time.sleep(0.05)
+        with contextlib.suppress(redis.RedisError), redis.Redis.from_url(self.url) as client:
+            return bool(client.ping())
+        return False
 
 
 @contextlib.contextmanager
