@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from celery import Celery
 from celery.exceptions import Reject
 from celery.worker.control import Panel, inspect_command
+from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from airflow_provider_hfreg.errors import BrokerUnavailableError, SettingsError
@@ -152,17 +153,16 @@ class Broker:
     def send(self, message: ShardMessage) -> str:
         """Put a shard into the pool's queue, and return the message's id, by which a worker would refuse it."""
         text = signed(message, self._keys)
-        with self._app.connection_for_write() as connection:
-            self._asking(
-                lambda: self._app.send_task(
-                    TASK,
-                    args=[text],
-                    queue=self._pool.queue,
-                    connection=connection,
-                    retry=True,
-                    retry_policy=_PUBLISH_POLICY,
-                )
+        self._asking(
+            lambda connection: self._app.send_task(
+                TASK,
+                args=[text],
+                queue=self._pool.queue,
+                connection=connection,
+                retry=True,
+                retry_policy=_PUBLISH_POLICY,
             )
+        )
         return message_id(text)
 
     def statuses(self, *, timeout_s: float, limit: int | None = None) -> list[Mapping[str, Any]]:
@@ -174,9 +174,10 @@ class Broker:
         """
         nonce = uuid.uuid4().hex
         answers = self._asking(
-            lambda: self._app.control.broadcast(
+            lambda connection: self._app.control.broadcast(
                 _STATUS,
                 arguments={"nonce": nonce},
+                connection=connection,
                 reply=True,
                 timeout=timeout_s,
                 limit=limit,
@@ -193,15 +194,18 @@ class Broker:
 
     def tell_to_look(self) -> None:
         """Tell all workers to look for what was stopped."""
-        self._asking(lambda: self._app.control.broadcast(_LOOK))
+        self._asking(lambda connection: self._app.control.broadcast(_LOOK, connection=connection))
 
     def close(self) -> None:
         """Let the connections go."""
         self._app.close()
 
-    def _asking(self, ask: Any) -> Any:
+    def _asking(self, ask: Callable[[Connection], Any]) -> Any:
         try:
-            return ask()
+            # Never one of Celery's pool, which the whole process shares: that of a broker that has restarted since
+            # fails at its next use, though the broker is well.
+            with self._app.connection_for_write() as connection:
+                return ask(connection)
         except self._failures as error:
             raise BrokerUnavailableError(
                 f"The message broker of the executor pool {self._pool.name!r} does not answer "

@@ -36,15 +36,16 @@ def stray():
         return pids[-1]
 
     read, write = os.pipe()
+    lines = os.fdopen(read)
 
     def _log():
         return write
 
     def _written():
-        return int(os.read(read, 100))
+        return int(lines.readline())
 
     yield start
-    os.close(read)
+    lines.close()
     os.close(write)
     for pid in pids:
         if find_birth(pid) is not None:

@@ -35,3 +35,14 @@ def test_an_answer_without_the_senders_keys_counts_for_nothing_and_is_told(worke
         with pytest.raises(NoWorkerError, match=r"1 answered with others\. Give senders and workers the same"):
             roll_call(broker, pool, is_any_enough=True)
         assert broker.strangers == 1
+
+
+def test_a_broker_that_restarted_is_asked_as_before(worker, redis):
+    """By a process that lives long, as a triggerer does: what it asked with before is of no use any more."""
+    settings, pool = worker.settings, worker.settings.pool("cpu")
+    for _ in range(2):
+        with contextlib.closing(Broker(settings, pool)) as broker:
+            broker.statuses(timeout_s=1)
+        redis.restart()
+        with contextlib.closing(Broker(settings, pool)) as broker:
+            broker.statuses(timeout_s=1)
