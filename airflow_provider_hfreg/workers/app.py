@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from celery import Celery
 from celery.exceptions import Reject
 from celery.worker.control import Panel, inspect_command
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 
 from airflow_provider_hfreg.errors import BrokerUnavailableError, SettingsError
