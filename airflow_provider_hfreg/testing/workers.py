@@ -108,6 +108,7 @@ class WorkerProcess:
     def __init__(self, plain: Mapping[str, Any], folder: Path, environment: Mapping[str, str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = settings_file(plain, folder)
+        self.plain = dict(plain)
         self.settings: WorkersSettings = parse_settings(plain)
         command = [sys.executable, "-m", "airflow_provider_hfreg.workers", "--settings", str(path)]
         self.process = ServerProcess(command, folder / "worker.log", {"OMP_NUM_THREADS": "1", **(environment or {})})

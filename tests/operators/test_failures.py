@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -60,7 +59,7 @@ def supervise(tmp_path_factory):
     def run(task_id, *, retries_left=True):
         log_file = folder / f"{uuid4()}.log"
         arguments = [dag_file, "failing", task_id, log_file, retries_left]
-        program = [sys.executable, str(Path(__file__).with_name("supervised.py")), *map(str, arguments)]
+        program = [sys.executable, "-m", "airflow_provider_hfreg.testing.supervised", *map(str, arguments)]
         environment = os.environ | {"AIRFLOW__CORE__DAGS_FOLDER": str(folder)}
         ended = subprocess.run(program, env=environment, capture_output=True, text=True, check=False, timeout=240)
         assert ended.returncode == 0, ended.stderr

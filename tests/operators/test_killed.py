@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -50,7 +49,7 @@ def slow_dag(registry, tmp_path):
 
 
 def supervised(dag_file):
-    program = [sys.executable, str(Path(__file__).with_name("supervised.py"))]
+    program = [sys.executable, "-m", "airflow_provider_hfreg.testing.supervised"]
     arguments = [str(dag_file), "killed", "score", str(dag_file.with_suffix(".log")), "True"]
     environment = os.environ | {"AIRFLOW__CORE__DAGS_FOLDER": str(dag_file.parent)}
     return subprocess.Popen([*program, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
