@@ -66,7 +66,7 @@ def _measure(folder: Path, model: Path, options: Any) -> None:
         f"pipeline, {size}": lambda size=size: pipe(texts, batch_size=size, truncation=True) for size in _SIZES
     }
     plain["pipeline, 32 sorted"] = lambda: pipe(by_length, batch_size=32, truncation=True)
-    ways = {"ours": lambda: version.run(frame), **plain, "forward alone": _limit(version, texts)}
+    ways = {"ours": lambda: version.run(frame), **plain, "forward alone": limit(version, texts)}
     timed = interleaved(ways, repeat=options.repeat)
     scores = [answer["score"] for answer in pipe(texts, truncation=True)]
     difference = float(np.abs(version.run(frame)["score"].to_numpy(float) - scores).max())
@@ -87,7 +87,7 @@ def _measure(folder: Path, model: Path, options: Any) -> None:
     )
 
 
-def _limit(version: Any, texts: list[str]) -> Callable[[], None]:
+def limit(version: Any, texts: list[str]) -> Callable[[], None]:
     """Return the forward over perfectly filled batches; padded ones of one length where the family cannot pack."""
     import numpy as np
 

@@ -25,15 +25,14 @@ def texts(rows: int, *, longest: int = _LONGEST, seed: int = 0) -> list[str]:
 
 
 def write(folder: Path, auto_class: str, **config: Any) -> Path:
-    """Write a MiniLM-size network of a task as a Hugging Face folder."""
+    """Write a network of a task as a Hugging Face folder, of MiniLM's size unless ``config`` says another one."""
     from airflow_provider_hfreg.inference.frameworks import transformers
     from airflow_provider_hfreg.testing.models import word_piece_tokenizer, write_model
 
     tokenizer = word_piece_tokenizer(corpus=[" ".join(words())], whole_words=True)
     tokenizer.model_max_length = POSITIONS
-    settings = transformers.BertConfig(
-        **MINILM, vocab_size=30_522, max_position_embeddings=POSITIONS, pad_token_id=tokenizer.pad_token_id, **config
-    )
+    fixed = {"vocab_size": 30_522, "max_position_embeddings": POSITIONS, "pad_token_id": tokenizer.pad_token_id}
+    settings = transformers.BertConfig(**MINILM | fixed | config)
     return write_model(folder, getattr(transformers, auto_class), settings, tokenizer, seed=0)
 
 

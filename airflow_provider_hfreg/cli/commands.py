@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_hfreg import __version__
+from airflow_provider_hfreg.cli.airflow_pools import exported, find_airflow_pools, ills_of, remarks_on
 from airflow_provider_hfreg.errors import HfregError
 from airflow_provider_hfreg.hooks.pools import executor_pool, executor_pools, sender_settings, worker_settings
 from airflow_provider_hfreg.workers.pools import ExecutorPool
@@ -57,27 +58,9 @@ def pools_export(_arguments: Any) -> None:
     print(json.dumps(exported(executor_pools().values()), indent=2))
 
 
-def exported(pools: Any) -> dict[str, dict[str, Any]]:
-    """
-    Return what ``airflow pools import`` reads.
-
-    >>> exported([ExecutorPool("gpu-a10", slots=2)])["hfreg_gpu-a10"]["slots"]
-    2
-    """
-    # A deferred task holds its slot: else the pool would stop bounding the runs that wait in the triggerer.
-    return {
-        pool.airflow_pool: {
-            "slots": pool.slots,
-            "description": f"Runs at a time on the executor pool {pool.name}",
-            "include_deferred": True,
-        }
-        for pool in pools
-    }
-
-
 @_ends_with_a_sentence
 def doctor(_arguments: Any) -> None:
-    """Say of each pool who is there and what is wrong."""
+    """Say of each pool who is there and what is wrong, here and with the Airflow pool that belongs to it."""
     from airflow_provider_hfreg.workers.app import Broker  # noqa: PLC0415 - Celery
 
     settings = sender_settings()
@@ -88,7 +71,9 @@ def doctor(_arguments: Any) -> None:
         print(f"{pool.name}: queue {pool.queue}, {len(statuses)} worker(s)")
         print(*(f"  {line}" for status in statuses for line in _described(status)), sep="\n", end="\n" * bool(statuses))
         ills += list(_ills(pool, statuses))
-    print(*ills or ["All is well."], sep="\n")
+    pools, found = settings.pools.values(), find_airflow_pools()
+    ills += ills_of(pools, found)
+    print(*remarks_on(pools, found), *ills or ["All is well."], sep="\n")
     if ills:
         raise SystemExit(1)
 
@@ -109,7 +94,7 @@ def _doing(status: Mapping[str, Any]) -> str:
     """
     if (running := status["running"]) is not None:
         return f"shard {running['shard']} of {running['batch_run_id']} for {running['for_s']} s"
-    held = (f"{one['doing']} for shard {one['shard']} of {one['batch_run_id']}" for one in status["in_hand"])
+    held = (f"{one['doing']} for shard {one['shard']} of {one['batch_run_id']}" for one in status.get("in_hand", ()))
     return next(held, "idle")
 
 

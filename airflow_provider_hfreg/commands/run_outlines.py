@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -26,8 +26,8 @@ from airflow_provider_hfreg.runs.report import RunReport
 from airflow_provider_hfreg.storage.base import ObjectInfo, ObjectStore
 from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim
 
-STILL = timedelta(minutes=2)
-"""A claim that was not written for this long is nobody's: four times what workers and senders agree on by default."""
+_LAPSES = 4
+"""A claim that was not written for so many times its lapse is nobody's, whatever clock the store has."""
 
 _READERS = 8
 
@@ -74,6 +74,7 @@ class ShardClaim:
     A claim, seen from outside.
 
     :param still_s: since its last write.
+    :param lapse_s: of silence, after which its sender would take it for lapsed.
     """
 
     shard: int
@@ -82,12 +83,13 @@ class ShardClaim:
     delivery: int
     rows_done: int
     still_s: float
+    lapse_s: float
     error: str | None
 
     @property
     def is_live(self) -> bool:
         """A worker has written it a moment ago."""
-        return self.state == ClaimState.RUNNING and self.still_s < STILL.total_seconds()
+        return self.state == ClaimState.RUNNING and self.still_s < _LAPSES * self.lapse_s
 
 
 @dataclass(frozen=True)
@@ -260,8 +262,16 @@ def _claims(store: ObjectStore, traces: RunTraces, now: datetime) -> Iterator[Sh
 
 def _seen(shard: int, claim: Claim, still_s: float) -> ShardClaim:
     error = None if claim.error is None else f"{claim.error.kind}: {claim.error.message}"
-    rows = claim.counts.rows_in
-    return ShardClaim(shard, claim.worker, claim.state.value, claim.delivery, rows, round(still_s, 1), error)
+    return ShardClaim(
+        shard,
+        claim.worker,
+        claim.state.value,
+        claim.delivery,
+        rows_done=claim.counts.rows_in,
+        still_s=round(still_s, 1),
+        lapse_s=claim.lapse_s,
+        error=error,
+    )
 
 
 def _rows_done(document: RunDocument, traces: RunTraces, claims: Sequence[ShardClaim]) -> int:

@@ -56,6 +56,7 @@ class Claim:
     :param delivery: how many times the shard was begun, this one included.
     :param renewals: counts the writes, so that every one changes the etag.
     :param counts: what became so far of the shard's rows.
+    :param lapse_s: after so long without a change its sender takes it for lapsed.
     :param log: the last lines of the worker's log about the shard; ``log_first`` is the number of the first of them.
     """
 
@@ -69,6 +70,7 @@ class Claim:
     log: tuple[str, ...] = ()
     log_first: int = 0
     error: ClaimError | None = None
+    lapse_s: float = 30.0
 
     def to_bytes(self) -> bytes:
         """Return the claim as JSON."""

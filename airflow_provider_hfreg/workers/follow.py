@@ -8,7 +8,7 @@ to give up. It never decides that a shard is done: a claim says so, and the part
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from airflow_provider_hfreg.errors import HfregError, ShardAbandonedError, ShardFailedError, find_error_class
 from airflow_provider_hfreg.workers.claims import Claim, ClaimError, ClaimState
@@ -29,14 +29,14 @@ class Send:
     """
     Send a shard; the fields are those of the message.
 
-    :param because: why its last worker failed, where it did.
+    :param because: a sentence on what became of its last worker, where there was one.
     """
 
     shard: int
     delivery: int
     takes_over: str | None
     is_repeated: bool = False
-    because: str = ""
+    because: str = field(default="", compare=False)
 
 
 @dataclass
@@ -181,14 +181,26 @@ class Follower:
             is_repeated = state.sent_s is not None
             if is_repeated or free > 0:
                 free -= not is_repeated
-                because = state.claim.error.message if state.claim and state.claim.error else ""
-                sends.append(Send(shard, delivery, state.etag, is_repeated, because))
+                sends.append(Send(shard, delivery, state.etag, is_repeated, self._because(state)))
         return sends
 
     def sent(self, shard: int, now_s: float) -> None:
         """Take a shard's message for sent: a broker that does not answer has none."""
         state = self._shards[shard]
         state.sent_s, state.unclaimed = now_s, state.unclaimed + 1
+
+    def _because(self, state: _Shard) -> str:
+        claim = state.claim
+        if claim is None:
+            return ""
+        if claim.error is not None:
+            return claim.error.message
+        told = {
+            ClaimState.RUNNING: f"{claim.worker} had it and was silent for {self._lapse_s:g} s.",
+            ClaimState.RETURNED: f"{claim.worker} handed it back.",
+            ClaimState.DONE: f"{claim.worker} had done it, and its part is gone.",
+        }
+        return told.get(claim.state, "")
 
     def _waits(self, state: _Shard, now_s: float) -> bool:
         """Tell whether nothing is to be sent for a shard that is not done."""

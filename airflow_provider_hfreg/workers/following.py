@@ -9,7 +9,6 @@ follows the same try after this one, or beside it for a while, comes to the same
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 import uuid
 from collections import deque
@@ -37,6 +36,7 @@ from airflow_provider_hfreg.workers.messages import ShardMessage, plan_digest
 from airflow_provider_hfreg.workers.pace import next_pause_s
 from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.roll_call import check_not_cancelled, roll_call
+from airflow_provider_hfreg.workers.run_log import RunLog
 from airflow_provider_hfreg.workers.settings import WorkersSettings
 
 _LONGEST_PAUSE_S = 5.0  # between two looks
@@ -45,7 +45,6 @@ _ROLL_CALL_S = 15.0  # without a change in any claim for this long, the workers 
 _NEWCOMERS_S = 60.0  # and as often as this, for workers that came
 _PATIENCE_S = 120.0  # with a broker or a storage that was there and went away
 _SHARDS_PER_WORKER = 2
-_REMIND_S = 600.0  # between two lines that say the same of waiting
 
 
 @dataclass(frozen=True)
@@ -59,29 +58,6 @@ class Step:
 
     markers: tuple[Marker, ...]
     pause_s: float | None
-
-
-class _Waiting:
-    """
-    What the log was told of waiting: the same is told again after ten minutes, for whoever looks at its end.
-
-    >>> waiting = _Waiting()
-    >>> [waiting.is_news(what, now_s) for now_s, what in enumerate(["a", "a", "b", None, "b"])]
-    [True, False, True, False, True]
-    >>> waiting.is_news("b", 603), waiting.is_news("b", 604), waiting.is_news("b", 605)
-    (False, True, False)
-    """
-
-    def __init__(self) -> None:
-        self._told: str | None = None
-        self._told_s = 0.0
-
-    def is_news(self, what: str | None, now_s: float) -> bool:
-        """Tell whether the log is to be told; None: it does not wait now."""
-        is_news = what is not None and (what != self._told or now_s - self._told_s >= _REMIND_S)
-        self._told = what
-        self._told_s = now_s if is_news else self._told_s
-        return is_news
 
 
 class Following:
@@ -114,11 +90,10 @@ class Following:
         self._plan = plan_digest(self._output.get(layout.run_key(self._document.batch_run_id)))
         self._sent: set[str] = set()  # ids of messages, by which workers say what they refused
         self._done: deque[int] = deque()  # shards whose claim says so, and whose marker is not read yet
-        self._lines: dict[str, int] = {}  # of each attempt's log, how many were told
         self._in_flight = self._allowed(workers)
         self._are_counted = False  # the workers: so far it is only known that there is one
         self._asked_s = self._looked_s = self._changed_s = time.monotonic()
-        self._waiting = _Waiting()
+        self._run_log = RunLog(self._log)
         self._away_s: float | None = None  # since when the broker, the workers or the storage are away
         self._broker = Broker(settings, pool)
 
@@ -207,8 +182,8 @@ class Following:
                 if self._follower.saw(shard, claim, etag, now_s):
                     self._done.append(shard)
                 if self._follower.was_followed(claim):
-                    self._lines[claim.attempt] = claim.log_first + len(claim.log)
-                self._tell(claim)
+                    self._run_log.skip(claim)
+                self._run_log.tell(claim)
                 if claim.state is not ClaimState.FAILED:  # whose rows will be read again, and whose error says more
                     observe(shard, claim.counts, ())
         self._follower.looked()
@@ -241,14 +216,6 @@ class Following:
         except UnknownFormatError as error:
             self._log.warning("%s Once it has not changed for %.0f s, it is taken over.", error, self._lapse_s)
             return silent_claim(), listed_etag
-
-    def _tell(self, claim: Claim) -> None:
-        """Write a worker's new log lines into this log."""
-        told = max(self._lines.get(claim.attempt, 0), claim.log_first)
-        for line in claim.log[told - claim.log_first :]:
-            level, _, text = line.partition(" ")
-            self._log.log(logging.getLevelNamesMapping().get(level, logging.INFO), "[%s] %s", claim.worker, text)
-        self._lines[claim.attempt] = claim.log_first + len(claim.log)
 
     def _ask_workers(self) -> None:
         """
@@ -292,8 +259,7 @@ class Following:
         others = {one["batch_run_id"] for one in held} - {run_id}
         is_waiting = bool(others) and not idle and not self._follower.senders()
         told = f"the {len(statuses)} workers of {self._pool.name!r} are busy with the runs {', '.join(sorted(others))}."
-        if self._waiting.is_news(told if is_waiting else None, time.monotonic()):
-            self._log.info("Waiting: %s", told)
+        self._run_log.waits(told if is_waiting else None, time.monotonic())
 
     def _send(self) -> None:
         for send in self._follower.due(self._looked_s, self._in_flight):

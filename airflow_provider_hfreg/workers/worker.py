@@ -277,7 +277,7 @@ class ShardWorker:
 
     def _claim(self, run: Run, message: ShardMessage) -> HeldClaim | None:
         key = layout.claim_key(message.shard, message.batch_run_id)
-        claim = Claim(worker=self.name, sender=message.sender, delivery=message.delivery)
+        claim = Claim(worker=self.name, sender=message.sender, delivery=message.delivery, lapse_s=message.lapse_s)
         held = take_claim(run.output, key, claim, takes_over=message.takes_over)
         if held is None:
             log.info("Shard %d of the run %s has another worker already.", message.shard, message.batch_run_id)

@@ -51,6 +51,22 @@ def test_the_commands_of_a_registry_take_its_place_from_a_connection(configured,
     assert "nothing was ever logged there" in sentence
 
 
+def test_the_doctor_compares_the_pools_of_airflows_own_database(configured, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", f"sqlite:///{tmp_path}/airflow.db")
+    with redis_server(tmp_path / "redis") as redis:
+        configured(broker_url=redis.url, executor_pools={"cpu": {}})
+        assert "The Airflow pools were not compared" in airflow("hfreg", "doctor").stdout
+        assert airflow("db", "migrate").returncode == 0
+        assert "There is no Airflow pool hfreg_cpu: a task that names it" in airflow("hfreg", "doctor").stdout
+        (tmp_path / "pools.json").write_text(airflow("hfreg", "pools", "export").stdout)
+        assert airflow("pools", "import", str(tmp_path / "pools.json")).returncode == 0
+        assert "Airflow pool" not in airflow("hfreg", "doctor").stdout
+        configured(broker_url=redis.url, executor_pools={"cpu": {"slots": 7}})
+        ended = airflow("hfreg", "doctor")
+        assert "The Airflow pool hfreg_cpu has 4 slots; configured are 7 slots." in ended.stdout
+        assert ended.returncode == 1
+
+
 def test_a_misspelt_pool_ends_the_command_with_one_sentence(configured):
     configured(executor_pools={"cpu": {}})
     ended = airflow("hfreg", "worker", "--pool", "gpu")

@@ -68,10 +68,12 @@ class Desk:
         )
 
     def leave(self, identity="me", *, shards=1, **options):
-        """Leave a run unfinished, and return its id."""
+        """Leave a new run unfinished, and return its id; by the last change two of one second cannot be told apart."""
+        before = {run.batch_run_id for run in traces_below(self.output)}
         with pytest.raises(RunCancelledError):
             self.run(identity, shards=len(self.parts()) + shards, **options)
-        return traces_below(self.output)[0].batch_run_id
+        (new,) = {run.batch_run_id for run in traces_below(self.output)} - before
+        return new
 
     def parts(self):
         return [info.key for info in self.output.list_infos("part-")]
@@ -147,6 +149,17 @@ def test_every_kind_of_run_is_told_with_how_far_it_is(desk):
     assert (claim.shard, claim.worker, claim.delivery, claim.is_live) == (2, "cpu-0-1@host", 2, True)
     assert seen[working].to_json()["claims"][0]["rows_done"] == 3
     assert desk.seen(datetime.now(UTC) + timedelta(minutes=5))[working].status is RunStatus.UNFINISHED
+
+
+def test_a_worker_that_may_be_silent_for_longer_is_taken_for_gone_later(desk):
+    patient = desk.leave("patient")
+    claim = Claim("cpu-0-1@host", "sender", 1, lapse_s=300)
+    take_claim(desk.output, layout.claim_key(2, patient), claim, takes_over=None)
+    in_minutes = {minutes: desk.seen(datetime.now(UTC) + timedelta(minutes=minutes)) for minutes in (15, 25)}
+    assert {minutes: seen[patient].status for minutes, seen in in_minutes.items()} == {
+        15: RunStatus.WORKING,
+        25: RunStatus.UNFINISHED,
+    }
 
 
 def test_a_plan_that_nobody_can_read_is_told(file_desk):

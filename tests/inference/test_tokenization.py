@@ -1,3 +1,6 @@
+import functools
+from typing import ClassVar
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -5,9 +8,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_hfreg.errors import InferenceError
+from airflow_provider_hfreg.inference import tokenization
 from airflow_provider_hfreg.inference.padding import padded
 from airflow_provider_hfreg.inference.tokenization import encode, token_limit
 from airflow_provider_hfreg.pipelines.base import TokenFact
+from airflow_provider_hfreg.testing import models
 
 texts = st.text(max_size=30)
 
@@ -40,6 +45,59 @@ def test_truncation_without_a_length_is_to_what_the_model_reads(tokenizer):
 
     assert encoded.lengths.tolist() == [10, len(tokenizer("good")["input_ids"])]
     assert encoded.truncated.tolist() == [True, False]
+
+
+words = st.sampled_from(["good", "unforgettable", ",", "zzzzzzzzzzzz", " ", "\u3000", "\u4e2d\u6587", "\u00e9"])
+kinds = {
+    "word piece": models.word_piece_tokenizer,
+    "unigram": models.unigram_tokenizer,
+    "byte level": functools.partial(models.byte_level_tokenizer, "gpt2"),
+}
+
+
+@pytest.fixture(scope="module", params=kinds)
+def kind(request):
+    return kinds[request.param]()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(st.lists(st.lists(words, max_size=60).map(" ".join), min_size=1, max_size=4), st.booleans(), st.integers(6, 12))
+def test_of_a_text_that_is_cut_its_beginning_is_enough(kind, sequences, paired, limit):
+    strategy = {"truncation": "only_first" if paired else True}
+    pairs = strings(["good"] * len(sequences)) if paired else None
+    whole = encode(kind, strings(sequences), pairs, strategy, limit=limit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenization, "_CHARACTERS_PER_TOKEN", 6)
+        begun = encode(kind, strings(sequences), pairs, strategy, limit=limit)
+    assert begun.columns == whole.columns
+    assert begun.truncated.tolist() == whole.truncated.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "characters_read"),
+    [
+        ("the film was good " * 100_000, 640),  # the beginning
+        (" " * 100_000 + "good " * 100, 100_500),  # nothing but blanks at the beginning: whole
+        ("good", 4),
+    ],
+)
+def test_a_tokenizer_reads_no_more_of_a_text_than_is_needed(tokenizer, text, characters_read):
+    class Reading:
+        """The same tokenizer, which remembers how much it was given."""
+
+        given: ClassVar[list[int]] = []
+
+        def __getattr__(self, name):
+            return getattr(tokenizer, name)
+
+        def __call__(self, texts, *arguments, **options):
+            self.given.append(max(map(len, texts)))
+            return tokenizer(texts, *arguments, **options)
+
+    encoded = encode(Reading(), strings([text]), None, {"truncation": True}, limit=10)
+    assert encoded.lengths.max() <= 10
+    assert encoded.truncated.tolist() == [len(text) > 4]
+    assert characters_read - 10 <= Reading.given[-1] <= characters_read
 
 
 def test_a_text_of_just_the_limit_is_not_cut(tokenizer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -97,3 +98,16 @@ def pool(resident, monkeypatch):
     monkeypatch.setenv("AIRFLOW__HFREG__MESSAGE_KEYS", ",".join(plain["message_keys"]))
     monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", json.dumps(plain["pools"] | {"nobody": {}}))
     return worker
+
+
+@pytest.fixture
+def lite(tmp_path, monkeypatch):
+    """A SQLite with five texts, behind the connection ``lite``."""
+    path = tmp_path / "lite.db"
+    monkeypatch.setenv("AIRFLOW_CONN_LITE", json.dumps({"conn_type": "sqlite", "host": str(path)}))
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("create table texts (id integer, body text, day text)")
+    rows = [(number, f"film {number}", "2026-01-01") for number in range(5)]
+    connection.executemany("insert into texts values (?, ?, ?)", rows)
+    yield connection
+    connection.close()

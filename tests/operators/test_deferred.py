@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import timedelta
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -186,3 +187,33 @@ def test_mapped_over_models_in_one_folder_each_instance_is_a_run_of_its_own(tabl
     assert [report["version_name"] for report in reports] == ["v1", "v2"]
     assert len({report["batch_run_id"] for report in reports}) == 2
     assert pq.read_table(tmp_path / "all").num_rows == 10
+
+
+def test_mapped_over_partitions_each_instance_scores_its_own_rows(table, logged, context, pool, tmp_path):
+    rows = pq.read_table(table)
+    urls = [str(tmp_path / "lake" / f"country={country}") for country in ("de", "fr")]
+    for number, url in enumerate(urls):
+        Path(url).mkdir(parents=True)
+        pq.write_table(rows.slice(3 * number, 3), f"{url}/a.parquet")
+    fields = {"task_id": "task", "model": "tiny/v1", "output_url": str(tmp_path / "all"), "rows_per_shard": 2}
+    fields |= {"columns": {"text": "body"}, "executor_pool": "cpu", "deferrable": True, "if_output_exists": "append"}
+    mapped = RunHFModelOperator.partial(**fields).expand(input_url=urls)
+
+    reports = []
+    for number, url in enumerate(urls):
+        task = mapped.unmap({"input_url": url})
+        trigger, left, _ = deferred_by(lambda: task.execute(context(map_index=number)))  # noqa: B023 - called at once
+        reports.append(task.execute_complete(context(map_index=number), followed(trigger), **left))
+    assert [(report["rows_in"], report["rows_ok"]) for report in reports] == [(3, 2), (3, 3)]  # one has no text
+    scored = pq.read_table(tmp_path / "all").sort_by("id")
+    assert scored["id"].to_pylist() == [0, 1, 3, 4, 5]
+
+
+def test_a_querys_rows_are_staged_before_it_defers_and_scored_by_a_worker(run_task, context, pool, lite, rows_of):
+    query = {"sql": "select id, body from texts order by id", "sql_conn_id": "lite", "input_url": None}
+    task = run_task(executor_pool="cpu", deferrable=True, rows_per_shard=2, **query)
+    trigger, left, _ = deferred_by(lambda: task.execute(context()))
+    lite.execute("delete from texts")
+    report = task.execute_complete(context(), followed(trigger), **left)
+    assert (report["rows_ok"], report["shards_total"]) == (5, 3)
+    assert rows_of(report)["body"].to_pylist() == [f"film {number}" for number in range(5)]

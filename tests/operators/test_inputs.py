@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -40,18 +39,6 @@ def run_task(registry, model_folder, tmp_path):
         return RunHFModelOperator(task_id="task", **(fields | kwargs))
 
     return make
-
-
-@pytest.fixture
-def lite(tmp_path, monkeypatch):
-    """A SQLite with five texts, behind the connection ``lite``."""
-    path = tmp_path / "lite.db"
-    monkeypatch.setenv("AIRFLOW_CONN_LITE", json.dumps({"conn_type": "sqlite", "host": str(path)}))
-    connection = sqlite3.connect(path, isolation_level=None)
-    connection.execute("create table texts (id integer, body text, day text)")
-    connection.executemany("insert into texts values (?, ?, '2026-01-01')", [tuple(row.values()) for row in ROWS])
-    yield connection
-    connection.close()
 
 
 def output_of(report):

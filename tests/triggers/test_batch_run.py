@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.batch import begin_run
 from airflow_provider_hfreg.runs.begun import BegunRun
 from airflow_provider_hfreg.runs.execution import InProcess
+from airflow_provider_hfreg.testing.workers import WorkerProcess
 from airflow_provider_hfreg.triggers.batch_run import _STEP_THREADS, BatchRunTrigger, _steps
 from airflow_provider_hfreg.triggers.watch import Watch
 from airflow_provider_hfreg.workers.claims import ClaimState
@@ -310,6 +312,45 @@ def test_whoever_leaves_waits_for_no_step_and_the_step_lets_go(leave_slow_run):
     assert watch._followed is None
     watch.stop()
     assert watch._followed is None
+
+
+def test_a_broker_that_goes_away_for_a_while_costs_nothing(leave_slow_run, redis, monkeypatch, caplog):
+    async def through():
+        run = asyncio.create_task(events_of(trigger_of(left)))
+        await until(is_running(left))
+        await asyncio.to_thread(redis.kill)
+        await until(lambda: "does not answer" in caplog.text and "It is asked again." in caplog.text)
+        await asyncio.to_thread(redis.restart)
+        return await run
+
+    # So that it has something to ask while nobody is there.
+    monkeypatch.setattr("airflow_provider_hfreg.workers.following._NEWCOMERS_S", 0.5)
+    left = leave_slow_run()
+    assert asyncio.run(asyncio.wait_for(through(), TIMEOUT_S)) == [{"status": "done"}]
+    assert left.parts() == [0, 1, 2]
+    assert [row["id"] for row in left.rows()] == list(range(6000))
+
+
+def test_a_worker_that_is_lost_costs_its_shard_a_second_beginning_and_no_row(
+    leave_slow_run, plain_settings, monkeypatch, tmp_path, caplog
+):
+    async def lose(workers):
+        run = asyncio.create_task(events_of(trigger_of(left)))
+        await until(is_running(left))
+        await asyncio.to_thread(workers[0].kill)
+        await asyncio.to_thread(workers[1].start)
+        return await run
+
+    pools = {"own": {}}
+    left = leave_slow_run(executor_pool="own")
+    monkeypatch.setenv("AIRFLOW__HFREG__EXECUTOR_POOLS", json.dumps(pools))
+    workers = [WorkerProcess(plain_settings | {"pools": pools}, tmp_path / name) for name in ("first", "second")]
+    with workers[0], contextlib.ExitStack() as ended:
+        ended.callback(workers[1].kill)
+        assert asyncio.run(asyncio.wait_for(lose(workers), TIMEOUT_S)) == [{"status": "done"}]
+    assert left.parts() == [0, 1, 2]
+    assert [row["id"] for row in left.rows()] == list(range(6000))
+    assert re.search(r"Shard \d is sent again, for the 2. time. own-0-\S+ had it and was silent for 6 s.", caplog.text)
 
 
 def test_a_pool_whose_workers_are_gone_is_told(leave_run):

@@ -140,7 +140,25 @@ def test_a_failure_that_may_pass_is_tried_again_after_a_while():
     following = follower()
     following.saw(0, claim(ClaimState.FAILED, error=ClaimError("StorageUnavailableError", "away")), "etag", 10)
     assert sends(following, 10, 1) == []
-    assert sends(following, 60, 1) == [Send(0, 2, "etag", because="away")]
+    (send,) = sends(following, 60, 1)
+    assert (send, send.because) == (Send(0, 2, "etag"), "away")
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (ClaimState.RUNNING, "w had it and was silent for 30 s."),
+        (ClaimState.RETURNED, "w handed it back."),
+        (ClaimState.DONE, "w had done it, and its part is gone."),
+    ],
+)
+def test_a_shard_that_is_sent_again_says_why(state, told):
+    following = follower()
+    following.saw(0, claim(state), "etag", 0)
+    if state is ClaimState.DONE:
+        following.lost(0)
+    (send,) = sends(following, 1000, 1)
+    assert send.because == told
 
 
 @pytest.mark.parametrize(
@@ -169,7 +187,7 @@ def test_a_failure_that_comes_every_time_stops_the_run(kind, expected):
     following = follower()
     error = ClaimError(kind, "again")
     following.saw(0, claim(ClaimState.FAILED, MAX_DELIVERIES - 1, error), "etag", 0)
-    assert sends(following, 1000, 1) == [Send(0, MAX_DELIVERIES, "etag", because="again")]
+    assert sends(following, 1000, 1) == [Send(0, MAX_DELIVERIES, "etag")]
     following.saw(0, claim(ClaimState.FAILED, MAX_DELIVERIES, error), "etag 2", 1001)
     with pytest.raises(expected, match="again"):
         sends(following, 2000, 1)

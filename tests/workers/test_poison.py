@@ -1,9 +1,9 @@
 """
 A shard that ends every worker that begins it: for want of memory, as in life.
 
-A text of some megabytes needs a hundred times its own size, which is more than the worker's limit allows; its
-tokenizer cannot tell that, and aborts the process. Whoever keeps the worker alive starts another one, which begins the
-shard anew.
+A text that is read whole (of megabytes of blanks no beginning is enough) needs fifty times its own size, which is more
+than the worker's limit allows; its tokenizer cannot tell that, and aborts the process. Whoever keeps the worker alive
+starts another one, which begins the shard anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.workers.follow import MAX_DELIVERIES
 
 _ROOM_BYTES = 160 * 2**20  # above what a worker takes that has run other shards
-_POISON = "the film was good " * (4 * 2**20 // 18)
+_POISON = " " * (8 * 2**20) + "the film was good"
 
 
 class Keeper(threading.Thread):
