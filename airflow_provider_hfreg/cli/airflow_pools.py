@@ -38,7 +38,8 @@ def find_airflow_pools() -> dict[str, tuple[int, bool]] | None:
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
     try:
-        found = get_current_api_client().get_pools()
+        client: Any = get_current_api_client()  # of no types
+        found = client.get_pools()
     except SQLAlchemyError:
         return None
     return {name: (slots, includes_deferred) for name, slots, _, includes_deferred, _ in found}
