@@ -62,7 +62,8 @@ class Tasks:
         self._dag_file.parent.mkdir()
         self._dag_file.write_text(_DAG, encoding="utf-8")
         connection = {"conn_type": "hfreg", "host": bench.version.registry_url}
-        self._environment = os.environ | {
+        may_keep_bytecode = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        self._environment = may_keep_bytecode | {
             "AIRFLOW_HOME": str(bench.folder / "airflow"),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dag_file.parent),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import subprocess
+import sys
 import threading
 import time
 
@@ -325,3 +328,33 @@ def test_two_workers_share_a_run(slow_desk, own_worker, texts, caplog):
     names = {message[1 : message.index("]")] for message in caplog.messages if message.startswith("[own-")}
     assert len(names) == 2
     assert slow_desk.rows() == slow_desk.run_here(**SLOW)
+
+
+SEND = """
+import json, sys
+from airflow_provider_hfreg.registry import Registry
+from airflow_provider_hfreg.runs.batch import run_batch
+from airflow_provider_hfreg.runs.spec import BatchRequest
+from airflow_provider_hfreg.workers.client import OnPool
+from airflow_provider_hfreg.workers.settings import parse_settings
+
+registry, plain, url = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+version, settings = Registry(registry).resolve("tiny/v1"), parse_settings(plain)
+report = run_batch(
+    BatchRequest(f"{url}/in", f"{url}/out", rows_per_shard=10),
+    version=version,
+    identity="me",
+    registry_url=registry,
+    execution=OnPool(settings, settings.pool("cpu")),
+)
+heavy = [name for name in ("boto3", "pandas", "torch", "transformers") if name in sys.modules]
+print(json.dumps([report.rows_ok, heavy]))
+"""
+
+
+def test_a_process_that_sends_loads_no_model_library(desk, worker, texts):
+    """It plans and follows: what costs a task seconds is there already, on the worker."""
+    desk.put_texts(texts(40))
+    arguments = [desk.version.registry_url, json.dumps(worker.plain), desk.url]
+    ended = subprocess.run([sys.executable, "-c", SEND, *arguments], capture_output=True, text=True, check=True)
+    assert json.loads(ended.stdout.splitlines()[-1]) == [40, []]
