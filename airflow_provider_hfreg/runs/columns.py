@@ -143,8 +143,7 @@ def _check_types(
 ) -> None:
     """Convert a table of no rows: raises now what every row would raise."""
     empty = {
-        feature: None if column is None else pa.nulls(0, read.field(column).type)
-        for feature, column in binding.items()
+        feature: None if column is None else pa.nulls(0, read.field(column).type) for feature, column in binding.items()
     }
     to_window(empty, signature.inputs, optional=optional, names=binding)
 
