@@ -22,7 +22,7 @@ test test-all test-families: export TOKENIZERS_PARALLELISM = false
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-older test-families test-all stack stack-down soak install lint constraints clean
+.PHONY: help demo test test-older test-families test-all stack stack-down soak bench run-bench install lint constraints clean
 
 help:  ## List these targets
 	@echo 'make <target>, one of:'
@@ -67,7 +67,11 @@ soak: $(INSTALLED)  ## Kill parts of the stack while it runs tables, round after
 
 install: $(INSTALLED)  ## Only make the virtual environment, if it is not there
 
-bench: $(INSTALLED)  ## Run all benchmarks and write docs/benchmarks.md (ARGS="encoders" for some)
+bench:  ## Run all benchmarks, for hours, and write docs/benchmarks.md (ARGS="encoders" for some)
+	$(MAKE) run-bench VENV=$(VENV)-bench
+
+run-bench: $(INSTALLED)
+	@$(like_pip); $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint $(CONSTRAINTS) --editable '.[bench]'
 	$(BIN)/python benchmarks/run_all.py $(ARGS)
 
 lint: $(INSTALLED)  ## Check style, types and who imports whom
@@ -81,7 +85,7 @@ constraints: $(INSTALLED)  ## Resolve constraints/ anew
 	$(call resolve,constraints/transformers4.txt,'transformers<5')
 
 clean: stack-down  ## Remove what these targets left behind, the virtual environments too
-	rm -rf .demo .servers .stack .venv .venv-transformers4 .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .demo .servers .stack .venv .venv-bench .venv-transformers4 .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- installing -------------------------------------------------------------------------------------------------------

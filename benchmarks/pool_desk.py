@@ -25,6 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from measuring import TABLE_MARK, machine
 
 from airflow_provider_hfreg.registry import ModelVersion, Registry
 from airflow_provider_hfreg.runs.batch import run_batch
@@ -208,12 +209,18 @@ class Rounds:
         }
 
 
-def tell(claim: str, rounds: Rounds, **figures: Any) -> None:
-    """Print a table for people, then one line of JSON for scripts."""
-    print(claim)
-    for name, took in rounds.took.items():
-        print(f"  {name:28} {statistics.median(took):9.3f} s   {' '.join(f'{seconds:.3f}' for seconds in took)}")
-    for name, value in figures.items():
-        print(f"  {name.replace('_', ' '):28} {value}")
-    took = {name: [round(seconds, 4) for seconds in took] for name, took in rounds.took.items()}
-    print(json.dumps({"claim": claim, "seconds": took, **figures}))
+def tell(name: str, claim: str, rounds: Rounds, *, ours: str, **figures: Any) -> None:
+    """
+    Print a table for people, then one line of JSON for scripts: of the wall clock alone, since many processes compute.
+
+    :param ours: the way that the others are compared with.
+    """
+    print(f"\n{name}: {claim}\n")
+    for way, took in rounds.took.items():
+        print(f"  {way:40} {statistics.median(took):9.3f} s   {' '.join(f'{seconds:.3f}' for seconds in took)}")
+    for figure, value in figures.items():
+        print(f"  {figure.replace('_', ' '):40} {value}")
+    ways = {way: {"wall_s": round(statistics.median(took), 3)} for way, took in rounds.took.items()}
+    settings = {"rounds": min(map(len, rounds.took.values()))}
+    facts = {"name": name, "claim": claim, "ours": ours, "ways": ways, **figures, **settings, **machine()}
+    print(TABLE_MARK + json.dumps(facts, ensure_ascii=False), flush=True)

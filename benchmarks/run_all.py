@@ -1,10 +1,12 @@
 """
 Run all benchmarks and write ``docs/benchmarks.md``: what `make bench` does.
 
-    python benchmarks/run_all.py [names …] [--out docs/benchmarks.md] [-- arguments for each]
+    python benchmarks/run_all.py [names …] [-- arguments for each]
 
-A benchmark is a script in this folder that prints lines of JSON behind ``JSON `` (see :mod:`measuring`); the others are
-left out. One that fails, or that says why it has nothing to compare with, is named on the page and stops no other.
+A benchmark is a script in this folder that prints lines of JSON behind ``JSON `` (see :mod:`measuring`). What they told
+is kept in ``figures.json`` beside this file: of some that are named, the others' figures stay as they were, each with
+the machine that it was taken on. One that fails, or that says why it has nothing to compare with, is named at the end,
+stops no other, and keeps what it told before.
 """
 
 from __future__ import annotations
@@ -14,38 +16,42 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from measuring import TABLE_MARK, machine
+from measuring import TABLE_MARK
 
 _HERE = Path(__file__).parent
+_FIGURES = _HERE / "figures.json"
+_PAGE = _HERE.parent / "docs" / "benchmarks.md"
 _INTRODUCTION = """\
 # Benchmarks
 
 Written by `make bench`; each table is one run in which all ways took turns. CPU seconds of the process and wall-clock
-seconds, medians.
+seconds, medians; of what many processes do, the wall clock alone.
 """
-_NO_BENCHMARKS = {"inputs", "measuring", "run_all"}
+_NO_BENCHMARKS = {"inputs", "measuring", "pool_desk", "run_all"}
+_UNITS = {"cpu_s": "CPU", "wall_s": "wall"}
+_MACHINE = ("processor", "cores", "python", "torch", "transformers")
 
 
 def main() -> None:
     """Run, collect and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=[])
-    parser.add_argument("--out", type=Path, default=_HERE.parent / "docs" / "benchmarks.md")
+    parser.add_argument("names", nargs="*", default=[], help="of scripts here; default: all")
     options, passed = parser.parse_known_args()
-    found, untold = [], {}
-    for script in sorted(_HERE.glob("*.py")):
-        if script.stem in _NO_BENCHMARKS or (options.names and script.stem not in options.names):
-            continue
-        lines, reason = _run(script, [each for each in passed if each != "--"])
-        found += lines
-        if not lines:
-            untold[script.name] = reason
-    options.out.write_text(page(found, untold, machine()), encoding="utf-8")
-    print(f"wrote {options.out}")
+    scripts = {script.stem: script for script in sorted(_HERE.glob("*.py")) if script.stem not in _NO_BENCHMARKS}
+    if unknown := set(options.names) - set(scripts):
+        parser.error(f"no benchmarks: {', '.join(sorted(unknown))}; there are {', '.join(scripts)}")
+    untold = {}
+    for name in options.names or scripts:
+        told, reason = _run(scripts[name], [each for each in passed if each != "--"])
+        if told:
+            _keep(told)
+        else:
+            untold[name] = reason
+    print(f"wrote {_PAGE}", *(f"{name}: {reason}" for name, reason in untold.items()), sep="\n")
 
 
 def _run(script: Path, passed: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
@@ -59,37 +65,36 @@ def _run(script: Path, passed: Sequence[str]) -> tuple[list[dict[str, Any]], str
     return told, lines[-1] if lines and not ran.returncode else ended
 
 
-def page(found: Sequence[dict[str, Any]], untold: dict[str, str], where: dict[str, Any]) -> str:
+def _keep(told: Iterable[dict[str, Any]]) -> None:
+    kept = json.loads(_FIGURES.read_text(encoding="utf-8")) if _FIGURES.exists() else {}
+    kept |= {each["name"]: each for each in told}
+    kept = dict(sorted(kept.items()))
+    _FIGURES.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    _PAGE.write_text(page(kept.values()), encoding="utf-8")
+
+
+def page(told: Iterable[dict[str, Any]]) -> str:
     """
     Return the page.
 
-    :param found: what the benchmarks told, each a mapping with ``ways`` and ``ours``.
-    :param untold: script → why it has no figures.
-    :param where: the machine.
+    :param told: what the benchmarks told, each a mapping with ``name``, ``claim``, ``ways``, ``ours`` and figures.
     """
-    on = (
-        f"{where['processor']}, {where['cores']} cores, Python {where['python']}, torch {where['torch']}, transformers "
-    )
-    parts = [_INTRODUCTION, f"Machine: {on}{where['transformers']}.\n", *map(_section, found)]
-    if untold:
-        parts.append("## Without figures here\n\n" + "".join(f"- `{name}`: {why}\n" for name, why in untold.items()))
-    return "\n".join(parts)
+    return "\n".join([_INTRODUCTION, *map(_section, told)])
 
 
 def _section(told: dict[str, Any]) -> str:
     ours = told["ways"][told["ours"]]
+    units = [unit for unit in _UNITS if unit in ours]
     rows = [
-        f"| {way} | {each['cpu_s']:.2f} | {each['wall_s']:.2f} | {each['cpu_s'] / ours['cpu_s']:.2f} |\n"
+        f"| {way} | {' | '.join(f'{each[unit]:.2f}' for unit in units)} | {each[units[0]] / ours[units[0]]:.2f} |\n"
         for way, each in told["ways"].items()
     ]
-    plain = {
-        name.replace("_", " "): value
-        for name, value in told.items()
-        if name not in {"name", "claim", "ours", "ways", *machine()}
-    }
-    facts = ", ".join(f"{name} {value}" for name, value in plain.items())
-    head = f"| way | CPU s | wall s | CPU, {told['ours']} = 1 |\n|---|---|---|---|\n"
-    return f"## {told['name']}\n\n{told['claim']}\n\n{head}{''.join(rows)}\n{facts}\n"
+    shown = {"name", "claim", "ours", "ways", *_MACHINE}
+    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if name not in shown)
+    columns = [*(f"{_UNITS[unit]} s" for unit in units), f"{_UNITS[units[0]]}, {told['ours']} = 1"]
+    head = f"| way | {' | '.join(columns)} |\n" + "|---" * (len(columns) + 1) + "|\n"
+    where = "{processor}, {cores} cores, Python {python}, torch {torch}, transformers {transformers}".format_map(told)
+    return f"## {told['name']}\n\n{told['claim']}\n\n{head}{''.join(rows)}\n{facts}\n\n{where}\n"
 
 
 if __name__ == "__main__":

@@ -28,8 +28,10 @@ def main() -> None:
         rounds = Rounds.measured(ways, options.rounds)
         ratio = rounds.ratio("one worker", "one plain process")
         tell(
-            "cost of spreading",
+            "spreading",
+            "shards of half a minute on a worker, beside a process that runs them without a pool",
             rounds,
+            ours="one worker",
             rows_per_shard=rows,
             worker_over_process=ratio,
             cost_percent=round(100 * (ratio["median"] - 1), 1),

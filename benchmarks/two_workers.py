@@ -36,8 +36,10 @@ def main() -> None:
         }
         rounds = Rounds.measured(ways, options.rounds)
         tell(
-            "two workers against one",
+            "two workers",
+            "two workers beside one, and two plain processes beside one",
             rounds,
+            ours="two workers",
             rows=2 * half,
             rows_per_shard=rows,
             two_workers_over_one=rounds.ratio("one worker", "two workers"),

@@ -131,8 +131,10 @@ def main() -> None:
         rounds = Rounds(took)
         log = worker.log_text()
         tell(
-            "one row on a warm worker, next to a task that loads the model",
+            "warm worker",
+            "a task of one row on a warm worker, beside one that loads the model",
             rounds,
+            ours=ON_WORKER,
             in_the_worker_ms=round(_ms_in_worker(log), 1),
             from_a_process_that_is_there_ms=round(1000 * statistics.median(took[THERE])),
             from_a_task_ms=round(1000 * statistics.median(took[ON_WORKER])),
