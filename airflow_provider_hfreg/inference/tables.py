@@ -1,8 +1,9 @@
 """
-Questions about tables to token ids: Tapas' tokenizer, which reads a pandas frame and one question at a time.
+Questions about tables to token ids: Tapas' tokenizer, which reads a pandas frame and questions about it.
 
-It is written in Python and has no batch call for different tables; so each pair is a call, and one that fails is that
-pair's own failure. Where a table is too large, it drops rows from the end and tokens from long cells.
+It is written in Python. All questions about one table are one call, which tokenises the table once; where that fails
+each is a call, and what fails then is that pair's own failure. Where a table is too large, it drops rows from the end
+and tokens from long cells.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -32,32 +34,56 @@ def encode_tables(tokenizer: Any, query: pa.StringArray, table: pa.StringArray, 
     :param table: JSON objects {column: [texts]}, columns of one length.
     :param encoding: the task's keyword arguments for the tokenizer, which knows itself how much the model reads.
     """
-    columns: dict[str, list[Any]] = {"input_ids": [], "token_type_ids": []}
-    text: list[int] = []
-    truncated: list[bool] = []
-    failed: dict[int, str] = {}
-    for place, (one_query, one_table) in enumerate(zip(query.to_pylist(), table.to_pylist(), strict=True)):
-        frame = table_frame(one_table)
-        try:
-            encoded = tokenizer(frame, one_query, return_attention_mask=False, padding=False, **encoding)
-            cut = bool(encoding.get("truncation")) and _is_cut(tokenizer, encoded, frame, one_query)
-        except Exception as error:  # noqa: BLE001  whatever the tokenizer raises is about this table
-            failed[place] = f"{type(error).__name__}: {error}"
-            continue
-        for name, values in columns.items():
-            values.append(encoded[name])
-        text.append(place)
-        truncated.append(cut)
-    lengths = np.array([len(ids) for ids in columns["input_ids"]], np.int64)
-    types = [types_of_token for types in columns["token_type_ids"] for types_of_token in types]
+    places: dict[str, list[int]] = {}
+    for place, one_table in enumerate(table.to_pylist()):
+        places.setdefault(one_table, []).append(place)
+    queries = query.to_pylist()
+    pairs: dict[int, _Pair | str] = {}
+    for one_table, of_table in places.items():
+        asked = [queries[place] for place in of_table]
+        pairs |= zip(of_table, _about_one_table(tokenizer, one_table, asked, encoding), strict=True)
+    text = sorted(place for place, pair in pairs.items() if isinstance(pair, _Pair))
+    good = [pair for place in text if isinstance(pair := pairs[place], _Pair)]
+    lengths = np.array([len(pair.input_ids) for pair in good], np.int64)
+    types = [types_of_token for pair in good for types_of_token in pair.token_type_ids]
     return Encoded(
-        columns,
+        {"input_ids": [pair.input_ids for pair in good], "token_type_ids": [pair.token_type_ids for pair in good]},
         lengths,
-        np.array(truncated, np.bool_),
+        np.array([pair.is_cut for pair in good], np.bool_),
         np.array(text, np.int64),
         facts={TokenFact.TYPES: Ragged.of(lengths, np.array(types, np.int64).reshape(-1, _TYPES))},
-        failed=failed,
+        failed={place: pair for place, pair in pairs.items() if isinstance(pair, str)},
     )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A question and its table as tokens, each with its types."""
+
+    input_ids: list[int]
+    token_type_ids: list[list[int]]
+    is_cut: bool
+
+
+def _about_one_table(tokenizer: Any, table: str, queries: list[str], encoding: Mapping[str, Any]) -> list[_Pair | str]:
+    """Return the questions with the table, or for each that fails why."""
+    frame = table_frame(table)
+    words = _Words(tokenizer, frame)
+
+    def encoded(asked: list[str]) -> list[_Pair | str]:
+        # It writes what it makes of the questions into the list that it is given.
+        told = tokenizer(frame, list(asked), return_attention_mask=False, padding=False, **encoding)
+        return [
+            _Pair(ids, types, bool(encoding.get("truncation")) and words.are_missing(len(ids), one))
+            for one, ids, types in zip(asked, told["input_ids"], told["token_type_ids"], strict=True)
+        ]
+
+    try:
+        return encoded(queries)
+    except Exception as error:  # noqa: BLE001  whatever the tokenizer raises is about one of the questions
+        if len(queries) == 1:
+            return [f"{type(error).__name__}: {error}"]
+    return [pair for one in queries for pair in _about_one_table(tokenizer, table, [one], encoding)]
 
 
 def table_frame(table: str) -> pd.DataFrame:
@@ -83,17 +109,38 @@ def _frame_class() -> Any:
             return RowsByPlace
 
         def iterrows(self) -> Iterator[tuple[Any, Any]]:
-            for label, row in super().iterrows():
-                yield label, row.set_axis(range(len(row)))
+            # No Series: the tokenizer goes through all rows once for each column and question.
+            return zip(self.index, map(_Row, self.to_numpy().tolist()), strict=True)
 
     return RowsByPlace
 
 
-def _is_cut(tokenizer: Any, encoded: Any, frame: pd.DataFrame, query: str) -> bool:
-    """Tell whether rows or words of cells were dropped."""
-    texts = [query, *map(str, frame.columns), *frame.to_numpy().ravel()]
-    length: int = len(encoded["input_ids"]) - tokenizer.num_special_tokens_to_add(pair=True)
-    if length >= sum(map(len, texts)):
-        return False  # no token is shorter than a character, so nothing is missing
-    whole = sum(len(tokenizer.tokenize(text)) for text in texts)
-    return length < whole
+class _Row(tuple[Any, ...]):
+    """The cells of a row by place, whichever way a family asks for them."""
+
+    __slots__ = ()
+
+    @property
+    def iloc(self) -> Self:
+        """Return the cells by place."""
+        return self
+
+
+class _Words:
+    """How many tokens a table has in full: to tell whether rows or words of cells were dropped."""
+
+    def __init__(self, tokenizer: Any, frame: pd.DataFrame) -> None:
+        self._tokenizer = tokenizer
+        self._texts = [*map(str, frame.columns), *frame.to_numpy().ravel()]
+        self._characters = sum(map(len, self._texts))
+
+    @functools.cached_property
+    def _tokens(self) -> int:
+        return sum(len(self._tokenizer.tokenize(text)) for text in self._texts)
+
+    def are_missing(self, tokens: int, query: str) -> bool:
+        """Tell whether there are fewer than a question and the table have."""
+        length: int = tokens - self._tokenizer.num_special_tokens_to_add(pair=True)
+        if length >= self._characters + len(query):
+            return False  # no token is shorter than a character, so nothing is missing
+        return length < self._tokens + len(self._tokenizer.tokenize(query))
