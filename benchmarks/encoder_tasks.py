@@ -10,10 +10,11 @@ it with 4.57.
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,18 @@ class _Case:
     """
     One task.
 
-    :param auto_class: builds its network.
+    :param write: writes its model into a folder.
     :param columns: of the frame.
     :param given: per row, what the pipeline is called with.
     :param arguments: of the pipeline's call, batch size apart.
+    :param sizes: of batches that the pipeline can make.
     """
 
-    auto_class: str
+    write: Callable[[Path], Path]
     columns: Mapping[str, list[Any]]
     given: list[Any]
-    arguments: Mapping[str, Any]
-    config: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Sequence[int] = _SIZES
 
 
 def main() -> None:
@@ -60,7 +62,7 @@ def _measure(task: str, case: _Case, folder: Path, options: Any) -> None:
 
     from airflow_provider_hfreg.inference.frameworks import transformers
 
-    model = inputs.write(folder / "model", case.auto_class, **case.config)
+    model = case.write(folder / "model")
     version = inputs.version(folder, model, task)
     frame = pd.DataFrame(dict(case.columns))
     pipe = transformers.pipeline(task, str(model), device="cpu")
@@ -70,8 +72,9 @@ def _measure(task: str, case: _Case, folder: Path, options: Any) -> None:
             return lambda: pipe(given, candidate_labels=list(_LABELS), batch_size=size)
         return lambda: pipe(given, batch_size=size, **case.arguments)
 
-    plain = {f"pipeline, {size}": call(case.given, size) for size in _SIZES}
-    plain["pipeline, 32 sorted"] = call(sorted(case.given, key=lambda each: -len(str(each))), 32)
+    plain = {f"pipeline, {size}": call(case.given, size) for size in case.sizes}
+    if 32 in case.sizes:
+        plain["pipeline, 32 sorted"] = call(sorted(case.given, key=lambda each: -len(str(each))), 32)
     timed = interleaved({"ours": lambda: version.run(frame), **plain}, repeat=options.repeat)
     best = best_of(timed, list(plain))
     tell(
@@ -94,19 +97,43 @@ def _has_pipeline(task: str) -> bool:
 def _tokens(rows: int) -> _Case:
     texts = inputs.texts(rows)
     labels = dict(enumerate(("O", "B-PER", "I-PER", "B-LOC", "I-LOC")))
-    return _Case("AutoModelForTokenClassification", {"inputs": texts}, texts, {}, {"id2label": labels})
+    return _Case(_bert("AutoModelForTokenClassification", id2label=labels), {"inputs": texts}, texts)
 
 
 def _masks(rows: int) -> _Case:
     texts = [f"{text} [MASK]" for text in inputs.texts(rows)]
-    return _Case("AutoModelForMaskedLM", {"inputs": texts}, texts, {}, {})
+    return _Case(_bert("AutoModelForMaskedLM"), {"inputs": texts}, texts)
 
 
 def _answers(rows: int) -> _Case:
     contexts, questions = inputs.texts(rows, longest=900), inputs.texts(rows, longest=12, seed=1)
     given = [{"question": question, "context": context} for question, context in zip(questions, contexts, strict=True)]
     columns = {"question": questions, "context": contexts}
-    return _Case("AutoModelForQuestionAnswering", columns, given, {}, {})
+    return _Case(_bert("AutoModelForQuestionAnswering"), columns, given)
+
+
+def _tables(rows: int) -> _Case:
+    """Four questions about each table, of 15 rows and 4 columns."""
+    draw, known = random.Random(0), inputs.words()
+    tables = [{f"column {place}": draw.choices(known, k=15) for place in range(4)} for _ in range(-(-rows // 4))]
+    asked = list(zip(inputs.texts(rows, longest=12, seed=1), [each for each in tables for _ in range(4)], strict=False))
+    columns = {"query": [query for query, _ in asked], "table": [json.dumps(table) for _, table in asked]}
+    return _Case(_tapas, columns, [{"query": query, "table": table} for query, table in asked], sizes=(1,))
+
+
+def _bert(auto_class: str, **config: Any) -> Callable[[Path], Path]:
+    return lambda folder: inputs.write(folder, auto_class, **config)
+
+
+def _tapas(folder: Path) -> Path:
+    from airflow_provider_hfreg.inference.frameworks import transformers
+    from airflow_provider_hfreg.testing.encoder_models import tapas_tokenizer
+    from airflow_provider_hfreg.testing.models import word_piece_tokenizer, write_model
+
+    tokenizer = tapas_tokenizer(folder, word_piece_tokenizer(corpus=[" ".join(inputs.words())], whole_words=True))
+    tokenizer.model_max_length = inputs.POSITIONS
+    config = transformers.TapasConfig(**inputs.MINILM, vocab_size=30_522, max_position_embeddings=inputs.POSITIONS)
+    return write_model(folder, transformers.AutoModelForTableQuestionAnswering, config, tokenizer, seed=0)
 
 
 def _labelled(rows: int) -> _Case:
@@ -116,13 +143,14 @@ def _labelled(rows: int) -> _Case:
     columns = {"sequences": texts, "candidate_labels": [list(_LABELS)] * rows}
     names = {0: "contradiction", 1: "neutral", 2: "entailment"}
     config = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
-    return _Case("AutoModelForSequenceClassification", columns, texts, {}, config)
+    return _Case(_bert("AutoModelForSequenceClassification", **config), columns, texts)
 
 
 _CASES: Mapping[str, Callable[[int], _Case]] = {
     "token-classification": _tokens,
     "fill-mask": _masks,
     "question-answering": _answers,
+    "table-question-answering": _tables,
     "zero-shot-classification": _labelled,
 }
 
