@@ -12,28 +12,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
 from airflow_provider_hfreg.errors import InvalidOptionError, ModelTooLargeError
 from airflow_provider_hfreg.inference.frameworks import torch
+from airflow_provider_hfreg.pipelines.precisions import ELEMENT_BYTES
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
-
-_ELEMENT_BYTES: Mapping[str, int] = {
-    "float64": 8,
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "float8_e4m3fn": 1,
-    "float8_e5m2": 1,
-    "int8": 1,
-    "uint8": 1,
-}
 
 
 def choose_device(device: str | None = None) -> str:
@@ -60,7 +50,7 @@ def required_bytes(spec: PipelineSpec) -> int:
     >>> required_bytes(PipelineSpec(task="text-classification", parameter_count=10, dtype="bfloat16"))
     20
     """
-    size = _ELEMENT_BYTES.get(spec.dtype or "")
+    size = ELEMENT_BYTES.get(spec.dtype or "")
     return spec.weights_size_bytes if size is None else spec.parameter_count * size
 
 

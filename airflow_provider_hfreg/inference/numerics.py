@@ -8,20 +8,12 @@ is never chosen for him. Threads change a result in its last bits only, batches 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from airflow_provider_hfreg.errors import InvalidOptionError
 from airflow_provider_hfreg.inference.frameworks import torch
-
-PRECISIONS: Mapping[str, str] = {
-    "float32": "scores as transformers' own pipeline gives them, within 1e-5",
-    "bfloat16": "8 significant bits: scores within about 1e-2 of float32's; labels that are closer may change places",
-    "float16": "11 significant bits, nothing above 65504: scores within about 1e-3 of float32's, or none on overflow",
-}
-"""Each precision and what it means for the numbers."""
-
-_SHORT = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+from airflow_provider_hfreg.pipelines.precisions import PRECISION_NAMES, find_precision, meaning_of
 
 
 def precision_named(given: str | None) -> str | None:
@@ -33,11 +25,9 @@ def precision_named(given: str | None) -> str | None:
 
     :raises InvalidOptionError: there is none of this name.
     """
-    if given is None:
-        return None
-    name = _SHORT.get(given, given)
-    if name not in PRECISIONS:
-        known = ", ".join([*PRECISIONS, *_SHORT])
+    name = find_precision(given)
+    if name is None and given is not None:
+        known = ", ".join(PRECISION_NAMES)
         raise InvalidOptionError(f"precision is {given!r}; it must be one of {known}, or None for the version's own.")
     return name
 
@@ -69,7 +59,7 @@ def described(engine: Any, threads: int | None) -> dict[str, Any]:
     precision = str(loaded.network.dtype).removeprefix("torch.")
     return {
         "precision": precision,
-        "numerics": PRECISIONS.get(precision, f"as the version's own {precision} gives them"),
+        "numerics": meaning_of(precision),
         "threads": threads or torch.get_num_threads(),
         "token_budget": engine.token_budget,
     }
