@@ -13,6 +13,7 @@ rest of the layer, which is an eighth of the work of a network of six layers.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,27 @@ class Arranged:
     def ragged(self, values: torch.Tensor) -> Ragged:
         """Return, as float32 in main memory, what the network gives per token, sequence by sequence."""
         return Ragged.of(self.lengths, to_numpy(self.per_token(values)))
+
+
+def accepted_by(network: torch.nn.Module) -> frozenset[str]:
+    """
+    Return the names of a network's arguments.
+
+    A class of somebody's own may hand on what it does not name (``**kwargs``): those of the class that it extends, too.
+
+    >>> class Own(torch.nn.Identity):
+    ...     def forward(self, *args, **kwargs): ...
+    >>> sorted(accepted_by(Own()))
+    ['args', 'input', 'kwargs']
+    """
+    accepted: set[str] = set()
+    for kind in type(network).__mro__:
+        if (forward := vars(kind).get("forward")) is not None:
+            parameters = inspect.signature(forward).parameters
+            accepted |= parameters.keys() - {"self"}
+            if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return frozenset(accepted)
 
 
 def arranged(columns: Mapping[str, Any], loaded: Any, accepts: frozenset[str]) -> Arranged:

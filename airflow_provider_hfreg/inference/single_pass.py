@@ -7,13 +7,12 @@ numbers on the device have files of their own: masks and pooling.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 
-from airflow_provider_hfreg.inference.arrangement import Arranged, arranged, only, to_numpy
+from airflow_provider_hfreg.inference.arrangement import Arranged, accepted_by, arranged, only, to_numpy
 from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, company_of
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.generation_settings import Company
@@ -31,7 +30,7 @@ class SinglePass(ABC):
 
     def __init__(self, loaded: LoadedPipeline) -> None:
         self._loaded = loaded
-        self._accepts = frozenset(inspect.signature(loaded.network.forward).parameters)
+        self._accepts = accepted_by(loaded.network)
         self.company = company_of(self._accepts)
 
     def run(self, batch: Batch) -> BatchOutputs:

@@ -5,6 +5,8 @@ import sys
 import pytest
 
 from airflow_provider_hfreg.errors import ModelLoadError, ModelTooLargeError, UnsafeModelError
+from airflow_provider_hfreg.inference.arrangement import accepted_by
+from airflow_provider_hfreg.inference.frameworks import transformers
 from airflow_provider_hfreg.inference.loading import load_pipeline, to_transformers
 
 
@@ -72,6 +74,26 @@ def test_the_models_own_code_needs_consent(version):
     for load in (load_pipeline, to_transformers):
         with pytest.raises(UnsafeModelError, match="trust_remote_code=True"):
             load(folder, spec, device="cpu")
+
+
+def test_what_a_class_of_ones_own_hands_on_is_given_to_it(version):
+    class Own(transformers.BertForSequenceClassification):
+        def forward(self, input_ids=None, **kwargs):
+            return super().forward(input_ids, **kwargs)
+
+    class All(Own):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **kwargs)
+
+    class Some(Own):
+        def forward(self, input_ids=None, attention_mask=None):
+            return super().forward(input_ids, attention_mask=attention_mask)
+
+    folder, _ = version
+    config = transformers.AutoConfig.from_pretrained(folder)
+    for kind in (transformers.BertForSequenceClassification, Own, All):
+        assert {"input_ids", "attention_mask", "token_type_ids"} <= accepted_by(kind(config))
+    assert accepted_by(Some(config)) == {"input_ids", "attention_mask"}
 
 
 def test_importing_the_room_loads_no_framework():
