@@ -16,6 +16,7 @@ from airflow_provider_hfreg.errors import (
     OutputExistsError,
 )
 from airflow_provider_hfreg.pipelines.catalog import find_column_task
+from airflow_provider_hfreg.pipelines.precisions import find_precision
 from airflow_provider_hfreg.runs import layout, outputs
 from airflow_provider_hfreg.runs.decide import Action, Decision, decide
 from airflow_provider_hfreg.runs.inputs import InputFile, is_hidden, is_listed, list_input
@@ -75,8 +76,8 @@ def prepare(
     :param execution: of the run to be; asked before rows are staged whether it can. None: nobody is asked.
     :raises HfregError: see :func:`~airflow_provider_hfreg.runs.batch.run_batch`.
     """
-    request = check_request(request if source is None else _for_source(request, source))
-    _check_budget(request, version)
+    request = _for_version(check_request(request if source is None else _for_source(request, source)), version)
+    _check_by_columns(request, version)
     signature = version.signature(request.function_name)
     params = check_params(request.params, signature.params, f"{version.model_name}/{version.version_name}")
     request = replace(request, params=params)
@@ -161,13 +162,31 @@ def decided(ask: Ask) -> Decision:
     return decide(ask.identity, ask.fingerprint, state, if_output_exists=ask.request.if_output_exists, rerun=ask.rerun)
 
 
-def _check_budget(request: BatchRequest, version: ModelVersion) -> None:
+def _for_version(request: BatchRequest, version: ModelVersion) -> BatchRequest:
+    """Return the request without what changes nothing for this version, so that it is the same run with and without."""
+    precision = find_precision(request.precision)
+    return replace(
+        request,
+        precision=None if precision == version.spec.dtype else precision,
+        trust_remote_code=request.trust_remote_code and version.spec.remote_code,
+    )
+
+
+def _check_by_columns(request: BatchRequest, version: ModelVersion) -> None:
+    """Refuse what only a task that is run by columns can be told."""
     method = version.manifest.function(request.function_name).target_method
-    if request.token_budget is not None and find_column_task(version.task, method) is None:
+    if find_column_task(version.task, method) is not None:
+        return
+    if request.token_budget is not None:
         raise InvalidRunOptionError(
             f"token_budget is {request.token_budget}, and {method!r} of {version.reference} is called with rows whose "
             "tokens nobody here counts. Leave it out; a parameter batch_size in the function's signature says how many "
             "rows make a call."
+        )
+    if request.precision is not None:
+        raise InvalidRunOptionError(
+            f"precision is {request.precision}, and {method!r} of {version.reference} is a method with a signature of "
+            f"its own: it computes in the {version.spec.dtype} that it was logged with. Leave it out."
         )
 
 

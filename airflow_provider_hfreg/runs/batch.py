@@ -32,7 +32,14 @@ from airflow_provider_hfreg.runs.execution import Execution, InProcess
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.planning import plan_run
 from airflow_provider_hfreg.runs.progress import Log
-from airflow_provider_hfreg.runs.report import ALREADY_COMPLETED, COMPLETED, RowCounts, RunReport, check_conserved
+from airflow_provider_hfreg.runs.report import (
+    ALREADY_COMPLETED,
+    COMPLETED,
+    RowCounts,
+    RunReport,
+    check_conserved,
+    told_numerics,
+)
 from airflow_provider_hfreg.runs.row_errors import check_outcome
 from airflow_provider_hfreg.runs.row_sources import RowSource
 from airflow_provider_hfreg.runs.spec import BatchRequest
@@ -95,6 +102,7 @@ def run_batch(
     :raises ColumnMissingError: the input lacks a column.
     :raises InputChangedError: an unfinished run of this identity differs, or a file changed under the run.
     :raises OutputExistsError: the output folder holds something else.
+    :raises UnsafeModelError: the version runs Python files of its own, and the request does not consent to it.
     :raises TooManyRowErrorsError: more rows failed than may.
     :raises RowsNotConservedError: rows were lost or doubled; nothing is marked as finished.
     :raises RunCancelledError: the execution was asked to stop.
@@ -237,6 +245,7 @@ def finish_run(begun: BegunRun, executed: Executed) -> RunReport:
         errors_url=_errors_url(begun) if counts.rows_quarantined else None,
         report_url=output.location(layout.report_key(document.batch_run_id)),
         seed=document.seed,
+        **told_numerics(marker.numerics for marker in executed.markers.values()),
     )
     outputs.finish(output, document, executed.markers, report)
     begun.log.log(

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 from airflow_provider_hfreg.errors import KeyExistsError, KeyNotFoundError, RowsNotConservedError, RunAbandonedError
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.plan import RunDocument
-from airflow_provider_hfreg.runs.report import RowCounts, check_conserved
+from airflow_provider_hfreg.runs.report import Numerics, RowCounts, check_conserved
+from airflow_provider_hfreg.runs.spec import known_fields
 from airflow_provider_hfreg.storage.base import ObjectStore
 
 _METADATA_KEY = "hfreg"
@@ -41,6 +42,7 @@ class Marker:
     :param first_row: number of the shard's first row in the whole input, by the plan that it was cut by.
     :param attempt: which of the attempts at the shard wrote it.
     :param errors_key: of its quarantined rows; None where it has none.
+    :param numerics: of its rows; None where it has none.
     """
 
     batch_run_id: str
@@ -50,6 +52,7 @@ class Marker:
     content_digest: str
     counts: RowCounts
     errors_key: str | None
+    numerics: Numerics | None = None
 
     def to_metadata(self) -> dict[str, str]:
         """Return the key-value metadata for the Parquet footer."""
@@ -64,8 +67,13 @@ class Marker:
         """
         try:
             plain = json.loads((metadata.metadata or {})[_METADATA_KEY.encode()])
-            marker = cls(**plain | {"counts": RowCounts(**plain["counts"])})
-        except (ValueError, LookupError, TypeError):
+            numerics = plain.get("numerics")  # absent in parts of earlier versions of this package
+            rebuilt = {
+                "counts": RowCounts(**plain["counts"]),
+                "numerics": numerics and Numerics(**known_fields(Numerics, numerics)),
+            }
+            marker = cls(**known_fields(cls, plain) | rebuilt)
+        except (ValueError, LookupError, TypeError, AttributeError):
             marker = None
         if marker is None or marker.counts.rows_ok != metadata.num_rows:
             raise RowsNotConservedError(

@@ -32,7 +32,7 @@ from airflow_provider_hfreg.runs.commit import Marker, WrittenShard, commit_shar
 from airflow_provider_hfreg.runs.partitions import own_columns, with_partition
 from airflow_provider_hfreg.runs.parts import ParquetPart, QuarantinedRow, errors_batch, errors_schema
 from airflow_provider_hfreg.runs.plan import PlannedFile, RunDocument
-from airflow_provider_hfreg.runs.report import RowCounts, check_conserved
+from airflow_provider_hfreg.runs.report import Numerics, RowCounts, check_conserved
 from airflow_provider_hfreg.runs.tables import READERS
 from airflow_provider_hfreg.runs.tables.windows import BrokenRow, TableWindow, rewindow
 from airflow_provider_hfreg.signatures.output_format import OutputFormat
@@ -176,7 +176,7 @@ def write_shard(
 ) -> WrittenShard:
     """Run a shard's windows and write its files below ``folder``."""
     attempt = uuid.uuid4().hex[:12]
-    counts = RowCounts()
+    counts, numerics = RowCounts(), None
     part_path, errors_path = folder / "part.parquet", folder / "errors.parquet"
     with ExitStack() as files:
         part = files.enter_context(ParquetPart(part_path, document.columns.output))
@@ -184,7 +184,9 @@ def write_shard(
         for window in windows:
             if cancelled():
                 raise RunCancelledError(_cancelled(document, index))
-            outcome = run_window(document, window, engine(), inputs, cancelled)
+            loaded = engine()
+            outcome = run_window(document, window, loaded, inputs, cancelled)
+            numerics = numerics_of(loaded)  # after it: a window may have found the budget too large
             part.add(outcome.results)
             if outcome.quarantined:
                 schema = errors_schema(document.columns.read.schema)
@@ -197,11 +199,19 @@ def write_shard(
         errors_key = layout.errors_key(index, attempt, document.batch_run_id) if errors else None
         digest = document.version.content_digest
         first_row = document.shards[index].first_row
-        marker = Marker(document.batch_run_id, index, first_row, attempt, digest, counts, errors_key)
+        marker = Marker(document.batch_run_id, index, first_row, attempt, digest, counts, errors_key, numerics)
         part.finish(marker.to_metadata())
         if errors:
             errors.finish()
     return WrittenShard(part_path, errors_path if errors else None, marker)
+
+
+def numerics_of(engine: AnyEngine) -> Numerics:
+    """Return in which numbers an engine computes, in this thread."""
+    from airflow_provider_hfreg.inference.numerics import described  # noqa: PLC0415 - torch, which the engine loaded
+
+    told = described(engine, None)
+    return Numerics(told.get("precision"), told["threads"], told.get("token_budget"))
 
 
 def _cancelled(document: RunDocument, index: int) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_provider_hfreg.errors import UnsafeModelError
 from airflow_provider_hfreg.runs.commit import Marker, find_marker
 from airflow_provider_hfreg.runs.execute import execute_shard, read_shard
 from airflow_provider_hfreg.runs.read_ahead import ReadAhead
@@ -77,27 +78,63 @@ class InProcess:
         with contextlib.closing(_windows_ahead(document, missing, ask, engine)) as shards:
             for index, windows in shards:
                 # Another worker of the same run may have been faster since the listing.
-                yield find_marker(ask.output, document, index) or execute_shard(
-                    document,
-                    index,
-                    windows,
-                    engine=engine,
-                    inputs=ask.inputs,
-                    output=ask.output,
-                    cancelled=self._cancelled,
-                    observe=functools.partial(observe, index),
-                )
+                marker = find_marker(ask.output, document, index)
+                if marker is None:
+                    with on_threads(ask.request.threads if document.rows else None):
+                        marker = execute_shard(
+                            document,
+                            index,
+                            windows,
+                            engine=engine,
+                            inputs=ask.inputs,
+                            output=ask.output,
+                            cancelled=self._cancelled,
+                            observe=functools.partial(observe, index),
+                        )
+                yield marker
+
+
+def check_consent(version: ModelVersion, request: BatchRequest) -> None:
+    """
+    Refuse to run Python files that whoever asks for the run did not agree to.
+
+    :raises UnsafeModelError: the version has some.
+    """
+    if version.spec.remote_code and not request.trust_remote_code:
+        raise UnsafeModelError(
+            f"{version.reference} runs Python files of its own. Read them (`export` writes them into a folder), then "
+            "set trust_remote_code=True in the run (on the command line: --trust-remote-code)."
+        )
+
+
+@contextlib.contextmanager
+def on_threads(threads: int | None) -> Iterator[None]:
+    """Compute on so many threads of torch, and on as many as before afterwards; None loads no torch for it."""
+    if threads is None:
+        yield
+        return
+    from airflow_provider_hfreg.inference.numerics import threads_of  # noqa: PLC0415 - torch
+
+    with threads_of(threads):
+        yield
 
 
 def load_engine(version: ModelVersion, request: BatchRequest, *, device: str | None = None) -> AnyEngine:
     """
-    Return the resident model of a version, with the request's own token budget.
+    Return the resident model of a version in the request's precision, with the request's own token budget.
 
     :param device: None chooses.
+    :raises UnsafeModelError: it runs Python files of its own, and the request does not consent to it.
     """
+    check_consent(version, request)  # before torch is loaded and a file is fetched
     from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
 
-    engine = version.engine(request.function_name, device=device)
+    engine = version.engine(
+        request.function_name,
+        device=device,
+        trust_remote_code=request.trust_remote_code,
+        precision=request.precision,
+    )
     if request.token_budget is None or not isinstance(engine, Engine):
         return engine
     # The resident engine is shared: this run's budget is its own.

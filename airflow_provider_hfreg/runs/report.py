@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_provider_hfreg.errors import RowsNotConservedError
+from airflow_provider_hfreg.pipelines.precisions import meaning_of
 
 COMPLETED = "completed"
 ALREADY_COMPLETED = "already_completed"
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """
+    In which numbers rows were computed, as it came about.
+
+    :param precision: of the network; None for a method of a pipeline object, which computes in whatever it does.
+    :param threads: of torch on the CPU.
+    :param token_budget: of a batch; None where nobody counts tokens.
+    """
+
+    precision: str | None
+    threads: int
+    token_budget: int | None
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,10 @@ class RunReport:
     :param shards_resumed: of ``shards_total``, those that were committed before the finishing call began.
     :param rows_per_s: of the rows that the finishing call computed; 0 where it computed none.
     :param errors_url: folder of the quarantined rows; None where there is none.
+    :param precision: in which the shards were computed, as they tell; None where no shard does.
+    :param numerics: what that means for the numbers.
+    :param threads: of torch, of those who computed shards, each number once. They change a result in its last bits.
+    :param token_budgets: of their batches, likewise; smaller ones where memory ran out.
     """
 
     status: str
@@ -45,15 +65,42 @@ class RunReport:
     errors_url: str | None
     report_url: str
     seed: int
+    precision: str | None = None
+    numerics: str | None = None
+    threads: tuple[int, ...] = ()
+    token_budgets: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {"threads": list(self.threads), "token_budgets": list(self.token_budgets)}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> RunReport:
-        """Rebuild what :meth:`to_json` gave; what a later version of this package added is left out."""
-        return cls(**{name: plain[name] for name in cls.__dataclass_fields__})
+        """
+        Rebuild what :meth:`to_json` gave; what a later version of this package added is left out, and what an earlier
+        one did not know is absent.
+        """
+        known = {name: plain[name] for name in cls.__dataclass_fields__ if name in plain}
+        return cls(**known | {name: tuple(plain.get(name, ())) for name in ("threads", "token_budgets")})
+
+
+def told_numerics(shards: Iterable[Numerics | None]) -> dict[str, Any]:
+    """
+    Return what a report says of the numbers of its shards.
+
+    >>> told_numerics([None, Numerics("bfloat16", 2, 8192), Numerics("bfloat16", 4, 8192)])["threads"]
+    (2, 4)
+
+    :param shards: what each tells; None for one without rows, or of an earlier version of this package.
+    """
+    told = [shard for shard in shards if shard is not None]
+    precisions = sorted({shard.precision for shard in told if shard.precision is not None})
+    return {
+        "precision": ", ".join(precisions) or None,
+        "numerics": "; ".join(map(meaning_of, precisions)) or None,
+        "threads": tuple(sorted({shard.threads for shard in told})),
+        "token_budgets": tuple(sorted({shard.token_budget for shard in told if shard.token_budget is not None})),
+    }
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@ What a batch run is asked to do, and what makes two runs the same.
 
 A :class:`BatchRequest` is plain values, as an operator's arguments or a message give them. Its :class:`Fingerprint` is
 taken over what the results depend on: the version's content, the parts of the request that change a row's result, and
-the input files with their sizes and etags. Policies (``max_row_errors``, ``if_output_exists``, ``on_row_error``) and
-sizes (``rows_per_shard``, ``token_budget``) are left out on purpose: an unfinished run is resumed with a larger
-``max_row_errors``, instead of being another run.
+the input files with their sizes and etags. Policies (``max_row_errors``, ``if_output_exists``, ``on_row_error``,
+``trust_remote_code``) and sizes (``rows_per_shard``, ``token_budget``, ``threads``) are left out on purpose: an
+unfinished run is resumed with a larger ``max_row_errors``, instead of being another run.
 
 The id of a run is a function of who asks (``identity``) and of the fingerprint, so that a retry finds its run without a
 pointer that somebody must keep.
@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from airflow_provider_hfreg.errors import InvalidRunOptionError
+from airflow_provider_hfreg.pipelines.precisions import PRECISION_NAMES, find_precision
 from airflow_provider_hfreg.runs.inputs import InputFile, TableFormat
 from airflow_provider_hfreg.signatures.output_format import OUTPUT_FORMATS
 
@@ -52,6 +53,9 @@ class BatchRequest:
     :param if_output_exists: for an output folder that holds other results: ``error``, ``replace``, ``append``.
     :param rows_per_shard: most rows in one part of the output.
     :param token_budget: tokens in one batch; None: the engine's choice.
+    :param precision: ``float32``, ``bfloat16`` or ``float16`` for other numbers than the version's own; None: those.
+    :param threads: of torch on the CPU, in this process; None: the process's own. A pool's workers have theirs.
+    :param trust_remote_code: consent to running the Python files that the version holds.
     :param seed: of sampling; None: derived from the fingerprint. Either way it is recorded.
     """
 
@@ -70,6 +74,9 @@ class BatchRequest:
     if_output_exists: str = "error"
     rows_per_shard: int = 50_000
     token_budget: int | None = None
+    precision: str | None = None
+    threads: int | None = None
+    trust_remote_code: bool = False
     seed: int | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -129,6 +136,11 @@ def check_request(request: BatchRequest) -> BatchRequest:
     _require(request, "rows_per_shard", _is_count(request.rows_per_shard), "a whole number from 1 on")
     budget = request.token_budget
     _require(request, "token_budget", budget is None or _is_count(budget), "None or a whole number from 1 on")
+    is_precision = request.precision is None or find_precision(request.precision) is not None
+    _require(request, "precision", is_precision, f"one of {', '.join(PRECISION_NAMES)}, or None")
+    threads = request.threads
+    _require(request, "threads", threads is None or _is_count(threads), "None or a whole number from 1 on")
+    _require(request, "trust_remote_code", isinstance(request.trust_remote_code, bool), "True or False")
     _require(request, "seed", _is_seed(request.seed), f"None or a whole number from 0 to {LARGEST_SEED}")
     return request
 
@@ -226,9 +238,11 @@ class Fingerprint:
             "seed",
         )
         plain = request.to_json()
+        # Named only where it is given: runs that were begun before there was a choice are resumed.
+        given = {"precision": find_precision(request.precision)} if request.precision is not None else {}
         return cls(
             version=_digest(content_digest),
-            request=_digest({name: plain[name] for name in changing}),
+            request=_digest({name: plain[name] for name in changing} | given),
             files=_digest([[file.key, file.size_bytes, file.etag] for file in files]),
         )
 

@@ -29,6 +29,21 @@ CORPUS = (
     "it's neither good nor bad; it simply is what it is",
 )
 
+_TWICE_AS_SURE = '''\
+"""A classifier that is twice as sure of everything."""
+
+from transformers import BertForSequenceClassification
+
+
+class TwiceAsSure(BertForSequenceClassification):
+    """Doubles the logits."""
+
+    def forward(self, *args, **kwargs):
+        outputs = super().forward(*args, **kwargs)
+        outputs.logits = outputs.logits * 2
+        return outputs
+'''
+
 _SIZE = {"vocab_size": 0, "initializer_range": 0.4}
 _ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 
@@ -72,6 +87,21 @@ def text_classifier(
     return write_model(
         folder, transformers.AutoModelForSequenceClassification, builders[architecture](), tokenizer, seed
     )
+
+
+def text_classifier_with_code(folder: Path, *, seed: int = 0) -> Path:
+    """
+    Write a sequence classifier whose network is a Python file beside its weights: logged and run with consent alone.
+
+    It is twice as sure of everything as :func:`text_classifier` with the same seed.
+    """
+    text_classifier(folder, seed=seed)
+    (folder / "twice_as_sure.py").write_text(_TWICE_AS_SURE)
+    described = json.loads((folder / "config.json").read_text())
+    described["architectures"] = ["TwiceAsSure"]
+    described["auto_map"] = {"AutoModelForSequenceClassification": "twice_as_sure.TwiceAsSure"}
+    (folder / "config.json").write_text(json.dumps(described))
+    return folder
 
 
 def text_generator(

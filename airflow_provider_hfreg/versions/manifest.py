@@ -149,6 +149,16 @@ class Manifest:
         return content_digest(self.spec, self.functions, self.options, self.files)
 
     @property
+    def code_digest(self) -> str | None:
+        """
+        Digest of its Python files, by path and content: what somebody read who consents to them. None: it has none.
+
+        The same whatever weights lie beside them, so that a model trained anew needs no new consent.
+        """
+        code = {file.path: file.digest for file in self.files if file.path.endswith(".py")}
+        return digest_of(canonical_json(code)) if code else None
+
+    @property
     def reference(self) -> str:
         """``model/version``."""
         return f"{self.model_name}/{self.version_name}"

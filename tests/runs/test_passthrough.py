@@ -62,3 +62,14 @@ def test_another_function_is_another_run_of_the_same_results(sounds, listener):
 def test_a_budget_of_tokens_is_refused(sounds, listener):
     with pytest.raises(InvalidRunOptionError, match=r"'__call__' of ear/v1 is called with rows"):
         sounds.run(version=listener, token_budget=100)
+
+
+def test_another_precision_is_refused_and_nothing_is_written(sounds, listener):
+    with pytest.raises(InvalidRunOptionError, match=r"'__call__' of ear/v1 is a method with a signature of its own"):
+        sounds.run(version=listener, precision="bf16")
+    assert sounds.names() == []
+
+
+def test_its_own_precision_is_none_to_choose_and_threads_are_told(sounds, listener):
+    report = sounds.run(version=listener, precision=listener.spec.dtype, threads=2)
+    assert (report.precision, report.numerics, report.threads, report.token_budgets) == (None, None, (2,), ())

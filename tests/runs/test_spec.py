@@ -46,6 +46,11 @@ FILES = [InputFile("in.csv", 3, "etag")]
         ("rows_per_shard", 0),
         ("rows_per_shard", 10.0),
         ("token_budget", 0),
+        ("precision", "int8"),
+        ("precision", ["bf16"]),
+        ("threads", 0),
+        ("threads", True),
+        ("trust_remote_code", "yes"),
         ("seed", -1),
         ("seed", 2**63),
     ],
@@ -76,6 +81,7 @@ def test_a_request_survives_json():
         {"params": {"top_k": 2}},
         {"function_name": "other"},
         {"output_format": "struct"},
+        {"precision": "bfloat16"},
         {"seed": 1},
     ],
 )
@@ -95,10 +101,19 @@ def test_what_changes_a_result_changes_the_fingerprint(change):
         {"if_output_exists": "append"},
         {"rows_per_shard": 7},
         {"token_budget": 512},
+        {"threads": 2},
+        {"trust_remote_code": True},
     ],
 )
 def test_a_policy_or_a_size_does_not(change):
     assert Fingerprint.of("sha256:1", replace(REQUEST, **change), FILES) == Fingerprint.of("sha256:1", REQUEST, FILES)
+
+
+def test_a_precision_is_one_by_each_of_its_names_and_none_is_the_fingerprint_of_before_there_was_a_choice():
+    short, whole = (replace(REQUEST, precision=name) for name in ("bf16", "bfloat16"))
+    assert Fingerprint.of("sha256:1", short, FILES) == Fingerprint.of("sha256:1", whole, FILES)
+    before = "e5f77f3c70fd5aaff4563e806bd34ca555a2890038458fb7dc86d56d8cf19ea4"
+    assert Fingerprint.of("sha256:1", REQUEST, FILES).request == before
 
 
 def test_another_file_or_version_changes_it_and_is_told():
