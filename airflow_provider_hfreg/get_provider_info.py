@@ -98,7 +98,7 @@ _CONFIG: dict[str, Any] = {
             },
             "executor_pools": {
                 "description": "Executor pools by name, as JSON. Each may have: queue, device (cpu or cuda), gpu, "
-                "cuda_version, memory_gib, airflow_pool, slots, shards_in_flight.",
+                "cuda_version, memory_gib, airflow_pool, slots, shards_in_flight, threads, trust_remote_code.",
                 "version_added": "0.1.0",
                 "type": "string",
                 "example": '{"cpu": {}, "gpu-a10": {"device": "cuda", "cuda_version": "12.4", "memory_gib": 22}}',

@@ -134,6 +134,11 @@ def resident_digests() -> list[str]:
     return list(dict.fromkeys(digest for digest, *_ in list(_residents)))
 
 
+def resident_keys() -> frozenset[tuple[str, str, bool, str, str | None]]:
+    """Return what is loaded, and how: digest, device, consent to remote code, method, precision where it is another."""
+    return frozenset(_residents)
+
+
 def release_residents() -> None:
     """Let all resident models go, and bring the host's cache under its bound."""
     with _lock:

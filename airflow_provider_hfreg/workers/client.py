@@ -14,11 +14,11 @@ from collections.abc import Callable, Generator
 from airflow_provider_hfreg.runs.asking import Ask
 from airflow_provider_hfreg.runs.begun import BegunRun
 from airflow_provider_hfreg.runs.commit import Marker
-from airflow_provider_hfreg.runs.execution import Observe
+from airflow_provider_hfreg.runs.execution import Observe, check_consent
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.workers.app import Broker
 from airflow_provider_hfreg.workers.following import Following
-from airflow_provider_hfreg.workers.pools import ExecutorPool, check_version
+from airflow_provider_hfreg.workers.pools import ExecutorPool, check_run
 from airflow_provider_hfreg.workers.roll_call import check_not_cancelled, roll_call
 from airflow_provider_hfreg.workers.settings import WorkersSettings
 
@@ -48,20 +48,25 @@ class OnPool:
 
         :raises HfregError: as :meth:`check`.
         """
-        check_version(self.pool, ask.version)
+        self._check_request(ask)
         self._call()
 
     def check(self, document: RunDocument, ask: Ask) -> None:
         """
         Refuse what cannot run there, before anything of the run is written.
 
-        :raises PoolMismatchError: the version cannot run on what the pool offers.
+        :raises UnsafeModelError: the version runs Python files of its own, and the run does not consent to it.
+        :raises PoolMismatchError: the version cannot run on what the pool offers, or not as the run asks for it.
         :raises NoWorkerError: no worker of the pool answers.
         :raises BrokerUnavailableError: the broker does not.
         """
-        check_version(self.pool, ask.version)
+        self._check_request(ask)
         if document.rows and time.monotonic() - self._answered_s > _ANSWER_HOLDS_S:
             self._call()
+
+    def _check_request(self, ask: Ask) -> None:
+        check_consent(ask.version, ask.request)
+        check_run(self.pool, ask.version, ask.request)
 
     def _call(self) -> None:
         with contextlib.closing(Broker(self.settings, self.pool)) as broker:

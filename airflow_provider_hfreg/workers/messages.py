@@ -21,7 +21,7 @@ from itsdangerous import BadData, URLSafeTimedSerializer
 
 from airflow_provider_hfreg.errors import MessageExpiredError, MessageRefusedError
 
-PROTOCOL = 1
+PROTOCOL = 2  # of 1, workers know no precision and would compute in the version's own
 _SHARD, _ANSWER = "airflow-provider-hfreg.shard", "airflow-provider-hfreg.answer"  # one never passes for the other
 _NONCE_LENGTH = 64
 

@@ -1,23 +1,30 @@
 """
 An executor pool: a name, the Celery queue behind it, and what each of its workers offers to a model.
 
-Whether a version can run there is decided here, before anything is sent: pure, from the manifest alone.
+Whether a run can be executed there is decided here, before anything is sent: pure, from its request and the version's
+manifest. Whose code a worker runs is asked again by the worker, of its own settings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hfreg.errors import PoolMismatchError, SettingsError
+from airflow_provider_hfreg.pipelines.precisions import ELEMENT_BYTES
 from airflow_provider_hfreg.versions.layout import check_name
 
 if TYPE_CHECKING:
+    from airflow_provider_hfreg.pipelines.spec import PipelineSpec
     from airflow_provider_hfreg.registry.version import ModelVersion
+    from airflow_provider_hfreg.runs.spec import BatchRequest
 
 DEVICES = ("cpu", "cuda")
 _GIB = 2**30
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,9 @@ class ExecutorPool:
     :param airflow_pool: Airflow pool that bounds how many runs use it at once; default: ``hfreg_<name>``.
     :param slots: of that Airflow pool: runs at a time.
     :param shards_in_flight: most shards of one run that are sent and not done; None: two for each live worker.
+    :param threads: of torch on the CPU, in each worker process; None: ``OMP_NUM_THREADS``, or the container's cores.
+    :param trust_remote_code: whether its workers run the Python files that a version holds, where the run consents too:
+        False: never. True: any. A list of code digests, as ``show`` prints them: these alone.
     """
 
     name: str
@@ -45,6 +55,8 @@ class ExecutorPool:
     airflow_pool: str = ""
     slots: int = 4
     shards_in_flight: int | None = None
+    threads: int | None = None
+    trust_remote_code: bool | Sequence[str] = False
 
     def __post_init__(self) -> None:
         check_name(self.name, "executor pool")
@@ -58,6 +70,10 @@ class ExecutorPool:
         _require(self, "slots", _is_count(self.slots), "a whole number from 1 on")
         in_flight = self.shards_in_flight
         _require(self, "shards_in_flight", in_flight is None or _is_count(in_flight), "a whole number from 1 on")
+        _require(self, "threads", self.threads is None or _is_count(self.threads), "a whole number from 1 on")
+        trusted = self.trust_remote_code
+        digests = "true, false, or a list of code digests such as 'sha256:…', which `show` prints"
+        _require(self, "trust_remote_code", isinstance(trusted, bool) or _are_digests(trusted), digests)
         cuda = self.cuda_version
         _require(self, "cuda_version", cuda is None or _numbers(cuda) is not None, "a text such as '12.4'")
         if self.device == "cpu" and cuda is not None:
@@ -90,21 +106,63 @@ class ExecutorPool:
         return {option: value for option, value in asdict(self).items() if option != "name"}
 
 
-def check_version(pool: ExecutorPool, version: ModelVersion) -> None:
+def check_run(pool: ExecutorPool, version: ModelVersion, request: BatchRequest) -> None:
+    """
+    Refuse a run that the pool's workers cannot execute as it is asked for.
+
+    :raises PoolMismatchError: the version cannot run there, or not so.
+    """
+    check_version(pool, version, precision=request.precision)
+    check_remote_code(pool, version)
+    if request.threads is not None:
+        raise PoolMismatchError(
+            f"threads is {request.threads}, and the run goes to the executor pool {pool.name!r}, whose workers serve "
+            "many runs on one number of threads. Leave it out, or set 'threads' in the pool's options and restart the "
+            "workers."
+        )
+
+
+def check_remote_code(pool: ExecutorPool, version: ModelVersion) -> None:
+    """
+    Refuse a version whose Python files the pool's workers do not run.
+
+    :raises PoolMismatchError: nobody who runs the pool consented to them.
+    """
+    if not version.spec.remote_code or pool.trust_remote_code is True:
+        return
+    code = version.manifest.code_digest
+    if not isinstance(pool.trust_remote_code, bool) and code in pool.trust_remote_code:
+        return
+    alone = f", or to [{json.dumps(code)}] for these files alone" if code else ""
+    raise PoolMismatchError(
+        f"{version.reference} runs Python files of its own, and the workers of the executor pool {pool.name!r} run "
+        "none but those that whoever runs them trusts. Read them (`export` writes them into a folder), then set "
+        f"trust_remote_code of the pool to true{alone}: in [hfreg] executor_pools of Airflow's configuration, or in "
+        "the worker's settings file, where runs are started and on every worker. Restart the workers."
+    )
+
+
+def check_version(pool: ExecutorPool, version: ModelVersion, *, precision: str | None = None) -> None:
     """
     Refuse a version that cannot run on the pool.
 
+    :param precision: that its weights are loaded in; None: the version's own.
     :raises PoolMismatchError: it may not run on a GPU, needs a newer CUDA, or more memory than a worker has.
     """
     needs = version.manifest.options.get("cuda_version")
     if pool.device == "cuda":
         _check_cuda(pool, version.reference, needs)
-    weights_gib = version.spec.weights_size_bytes / _GIB
+    weights_gib = _weights_bytes(version.spec, precision) / _GIB
     if pool.memory_gib is not None and weights_gib > pool.memory_gib:
         raise PoolMismatchError(
             f"{version.reference} has {weights_gib:.2f} GiB of weights, and a worker of the executor pool "
-            f"{pool.name!r} has {pool.memory_gib:g} GiB. Choose another pool, or log the model in a smaller dtype."
+            f"{pool.name!r} has {pool.memory_gib:g} GiB. Choose another pool, or a smaller precision such as bfloat16."
         )
+
+
+def _weights_bytes(spec: PipelineSpec, precision: str | None) -> float:
+    own, other = ELEMENT_BYTES.get(spec.dtype or ""), ELEMENT_BYTES.get(precision or "")
+    return spec.weights_size_bytes * (other / own if own and other else 1)
 
 
 def _check_cuda(pool: ExecutorPool, reference: str, needs: Any) -> None:
@@ -131,6 +189,12 @@ def _require(pool: ExecutorPool, option: str, holds: bool, expected: str) -> Non
         raise SettingsError(
             f"{option} of the executor pool {pool.name!r} is {getattr(pool, option)!r}; it must be {expected}."
         )
+
+
+def _are_digests(value: object) -> bool:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return False
+    return all(isinstance(digest, str) and _DIGEST.fullmatch(digest) for digest in value)
 
 
 def _is_text(value: object) -> bool:

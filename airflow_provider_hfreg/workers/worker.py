@@ -25,7 +25,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_hfreg import __version__
 from airflow_provider_hfreg.errors import (
@@ -37,16 +37,17 @@ from airflow_provider_hfreg.errors import (
     RunCancelledError,
 )
 from airflow_provider_hfreg.registry import ModelVersion, Registry
-from airflow_provider_hfreg.registry.residency import resident_digests
+from airflow_provider_hfreg.registry.residency import resident_digests, resident_keys
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.commit import Marker, find_marker
 from airflow_provider_hfreg.runs.execute import execute_shard, read_shard
-from airflow_provider_hfreg.runs.execution import load_engine
+from airflow_provider_hfreg.runs.execution import load_engine, on_threads
 from airflow_provider_hfreg.runs.parts import QuarantinedRow
 from airflow_provider_hfreg.runs.plan import RunDocument
 from airflow_provider_hfreg.runs.read_ahead import ReadAhead
 from airflow_provider_hfreg.runs.report import RowCounts
 from airflow_provider_hfreg.runs.row_errors import RowErrorWatch
+from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.runs.tables.windows import TableWindow
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.storage.urls import open_store
@@ -59,10 +60,13 @@ from airflow_provider_hfreg.workers.messages import (
     plan_digest,
     verified,
 )
-from airflow_provider_hfreg.workers.pools import ExecutorPool
+from airflow_provider_hfreg.workers.pools import ExecutorPool, check_remote_code
 from airflow_provider_hfreg.workers.renewal import Renewal
 from airflow_provider_hfreg.workers.settings import WorkersSettings
 from airflow_provider_hfreg.workers.shard_log import ShardLog
+
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.inference.calls import AnyEngine
 
 log = logging.getLogger(__name__)
 
@@ -323,10 +327,9 @@ class ShardWorker:
         log.info(
             "Shard %d: rows %d to %d, on %s.", shard.index, shard.first_row, shard.first_row + shard.rows, self.name
         )
-        engine = functools.cache(lambda: load_engine(run.version, document.request, device=self._pool.device))
-        if document.rows and run.version.content_digest not in resident_digests():
-            engine()
-            log.info("Loaded %s in %.1f s.", run.version.reference, time.monotonic() - began_s)
+        engine = functools.cache(lambda: self._engine(run.version, document.request))
+        if document.rows:
+            engine()  # before the threads are set: loading sets those of the container
         # A run's bad rows are counted by its sender; here those of one shard alone may be too many.
         watch = RowErrorWatch(document.request, document.rows)
 
@@ -336,16 +339,17 @@ class ShardWorker:
             if self._current is not None:
                 self._current.counts = counts
 
-        marker = execute_shard(
-            document,
-            message.shard,
-            windows,
-            engine=engine,
-            inputs=run.inputs,
-            output=run.output,
-            cancelled=lambda: self._stopping.is_set() or renewal.must_stop(),
-            observe=observe,
-        )
+        with on_threads(self._pool.threads if document.rows else None):
+            marker = execute_shard(
+                document,
+                message.shard,
+                windows,
+                engine=engine,
+                inputs=run.inputs,
+                output=run.output,
+                cancelled=lambda: self._stopping.is_set() or renewal.must_stop(),
+                observe=observe,
+            )
         elapsed_s = time.monotonic() - began_s
         log.info(
             "Shard %d: %d rows ok, %d quarantined, in %.1f s.",
@@ -355,6 +359,21 @@ class ShardWorker:
             elapsed_s,
         )
         return marker
+
+    def _engine(self, version: ModelVersion, request: BatchRequest) -> AnyEngine:
+        """
+        Return a version's resident model, in the run's precision.
+
+        :raises PoolMismatchError: it runs Python files that this worker's own settings do not allow, whatever the
+            sender's say.
+        """
+        check_remote_code(self._pool, version)
+        before, began_s = resident_keys(), time.monotonic()
+        engine = load_engine(version, request, device=self._pool.device)
+        if resident_keys() - before:
+            how = f" in {request.precision}" if request.precision else ""
+            log.info("Loaded %s%s in %.1f s.", version.reference, how, time.monotonic() - began_s)
+        return engine
 
     def _end_process(self) -> None:
         """End, in order: whoever keeps the worker alive starts another one, whose device is well."""

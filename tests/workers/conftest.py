@@ -42,6 +42,19 @@ def version(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def coded(version, tmp_path_factory):
+    """A tiny text classifier whose network is a Python file of its own."""
+    from airflow_provider_hfreg.testing.models import text_classifier_with_code
+
+    folder = tmp_path_factory.mktemp("coded")
+    registry = Registry(version.registry_url, cache_folder=folder / "cache")
+    model = text_classifier_with_code(folder / "model")
+    return registry.log_folder(
+        model, model_name="coded", version_name="v1", task="text-classification", trust_remote_code=True
+    )
+
+
+@pytest.fixture(scope="session")
 def storages(tmp_path_factory, seaweedfs, _shared_bucket_url):
     """What workers may touch: all of the session's folders, and its bucket."""
     s3 = seaweedfs.settings()

@@ -11,7 +11,14 @@ from itsdangerous import URLSafeTimedSerializer
 
 from airflow_provider_hfreg.errors import MessageExpiredError, MessageRefusedError
 from airflow_provider_hfreg.workers import messages
-from airflow_provider_hfreg.workers.messages import ShardMessage, signed, signed_answer, verified, verified_answer
+from airflow_provider_hfreg.workers.messages import (
+    PROTOCOL,
+    ShardMessage,
+    signed,
+    signed_answer,
+    verified,
+    verified_answer,
+)
 
 KEYS = ("the first key of two", "the second key of two")
 MESSAGE = ShardMessage("s3://lake/out", "0123456789-0123456789", "digest", 7, "sender", 2, takes_over='"etag"')
@@ -115,21 +122,21 @@ def test_a_lapse_that_would_spin_or_never_come_is_refused(lapse_s):
 
 
 def test_a_message_of_another_protocol_is_refused_with_both_numbers(monkeypatch):
-    monkeypatch.setattr(messages, "PROTOCOL", 2)
+    monkeypatch.setattr(messages, "PROTOCOL", 1)
     text = signed(MESSAGE, KEYS)
     monkeypatch.undo()
-    with pytest.raises(MessageRefusedError, match="protocol 2, and this worker speaks 1: install one version"):
+    with pytest.raises(MessageRefusedError, match="protocol 1, and this worker speaks 2: install one version"):
         verified(text, KEYS)
 
 
 def test_a_message_of_another_shape_is_refused():
     serializer: URLSafeTimedSerializer = messages._serializer(KEYS[:1], messages._SHARD)
-    for plain in ({"protocol": 1, "shard": "7"}, {"protocol": 1}, [1], "text"):
+    for plain in ({"protocol": PROTOCOL, "shard": "7"}, {"protocol": PROTOCOL}, [1], "text"):
         with pytest.raises(MessageRefusedError):
             verified(serializer.dumps(plain), KEYS)
 
 
 def test_a_message_for_another_purpose_is_refused():
-    other = URLSafeTimedSerializer(list(KEYS), salt="session").dumps({"protocol": 1})
+    other = URLSafeTimedSerializer(list(KEYS), salt="session").dumps({"protocol": PROTOCOL})
     with pytest.raises(MessageRefusedError, match="not signed"):
         verified(other, KEYS)

@@ -9,18 +9,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 
 from airflow_provider_hfreg.errors import (
     BrokerUnavailableError,
+    InputChangedError,
     MessageRefusedError,
     ModelNotFoundError,
     NoWorkerError,
     PoolMismatchError,
     RunCancelledError,
     TooManyRowErrorsError,
+    UnsafeModelError,
 )
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.row_sources import ArrowRows
@@ -77,6 +80,12 @@ def wait_for(condition, timeout_s=240.0):  # a worker that loads torch on a busy
         time.sleep(0.02)
 
 
+def assert_alike(rows, others):
+    """Two processes may run a network's linear layers in two ways, each as it found faster: the last bits differ."""
+    assert [row | {"score": None} for row in rows] == [row | {"score": None} for row in others]
+    assert [row["score"] for row in rows] == pytest.approx([row["score"] for row in others], abs=1e-5)
+
+
 @pytest.mark.parametrize("where", ["desk", "s3_desk"])
 def test_a_run_on_a_pool_gives_the_rows_of_a_run_here(where, request, texts, caplog):
     caplog.set_level(logging.INFO)
@@ -102,6 +111,82 @@ def test_a_model_is_loaded_once_for_all_runs(desk, worker, texts):
     with contextlib.closing(Broker(worker.settings, worker.settings.pool("cpu"))) as broker:
         (status,) = broker.statuses(timeout_s=2)
     assert status["models"] == [desk.version.content_digest]
+
+
+def test_two_precisions_of_a_version_are_two_residents_of_a_worker_that_do_not_mix(desk, own_worker, texts):
+    desk.settings = own_worker.settings
+    (desk.pool_name,) = own_worker.settings.pools
+    worker = own_worker()
+    desk.put_texts(texts(60))
+    with in_a_thread(lambda: desk.run(precision="bf16", output="short", identity="short")) as short:
+        own = desk.run()  # their shards take turns on the one device
+    assert short.error is None
+    again = desk.run(precision="bfloat16", output="again", identity="again")
+
+    whole, half = desk.run_here(), desk.run_here(precision="bf16", identity="half", if_output_exists="replace")
+    assert_alike(desk.rows(), whole)
+    assert_alike(desk.rows("short"), half)
+    assert desk.rows("again") == desk.rows("short")
+    assert max(abs(one["score"] - other["score"]) for one, other in zip(whole, half, strict=True)) > 1e-4
+    assert (own.precision, short.result.precision, again.precision) == ("float32", "bfloat16", "bfloat16")
+    log = worker.log_text()
+    assert (log.count("Loaded tiny/v1 in bfloat16 in "), log.count("Loaded tiny/v1 in ")) == (1, 2)
+
+
+def test_a_run_is_not_gone_on_with_in_another_precision_on_a_pool(desk, texts):
+    desk.put_texts([*texts(25), None])
+    with pytest.raises(TooManyRowErrorsError):
+        desk.run(precision="bf16", on_row_error="fail")
+    with pytest.raises(InputChangedError, match="the request changed since it began"):
+        desk.run()
+    assert desk.run(precision="bf16").precision == "bfloat16"
+
+
+def test_a_pools_threads_are_told_and_a_runs_are_refused_before_anything_is_written(
+    desk, plain_settings, texts, tmp_path
+):
+    desk.put_texts(texts(25))
+    with pytest.raises(PoolMismatchError, match=r"threads is 2, and .*executor pool 'cpu'"):
+        desk.run(threads=2)
+    assert list(desk.output.list_infos()) == []
+    plain = plain_settings(pools={"threaded": {"threads": 2}})
+    with WorkerProcess(plain, tmp_path / "worker") as worker:
+        desk.settings, desk.pool_name = worker.settings, "threaded"
+        assert desk.run().threads == (2,)
+
+
+def test_code_of_a_version_runs_where_run_and_pool_consent(desk, coded, plain_settings, texts, tmp_path):
+    desk.version = coded
+    desk.put_texts(texts(25))
+    plain = plain_settings(pools={"trusting": {"trust_remote_code": [coded.manifest.code_digest]}})
+    with WorkerProcess(plain, tmp_path / "worker") as worker:
+        desk.settings, desk.pool_name = worker.settings, "trusting"
+        with pytest.raises(UnsafeModelError, match=r"coded/v1 runs Python files .*trust_remote_code=True in the run"):
+            desk.run()
+        assert list(desk.output.list_infos()) == []
+        assert desk.run(trust_remote_code=True).rows_ok == 25
+    assert_alike(desk.rows(), desk.run_here(trust_remote_code=True))
+
+
+def test_code_that_the_pool_does_not_trust_is_refused_before_anything_is_sent_or_written(desk, coded, texts):
+    desk.version, table = coded, Table()
+    desk.put_texts(texts(5))
+    pool, nobody = desk.settings.pool("cpu"), parse_settings({**_BROKERLESS})
+    for more in ({}, {"input": "", "source": table.source}):
+        with pytest.raises(
+            PoolMismatchError, match=r"executor pool 'cpu' run none but .*trust_remote_code of the pool"
+        ):
+            desk.run(execution=OnPool(nobody, pool), trust_remote_code=True, **more)
+    assert (table.is_asked, list(desk.output.list_infos())) == (False, [])
+
+
+def test_a_workers_own_settings_decide_whose_code_it_runs(desk, coded, worker, texts):
+    """The sender's allow it, the worker's do not: the run ends by that, and says which worker."""
+    desk.version = coded
+    desk.put_texts(texts(5))
+    trusting = replace(worker.settings.pool("cpu"), trust_remote_code=True)
+    with pytest.raises(PoolMismatchError, match=r"Shard 0 on cpu-.*coded/v1 runs Python files of its own"):
+        desk.run(execution=OnPool(worker.settings, trusting), trust_remote_code=True)
 
 
 def test_the_same_run_again_is_returned_without_a_worker(desk, texts, plain_settings):

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_hfreg.errors import MessageRefusedError, PoolMismatchError, SettingsError
+from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.workers.__main__ import main
-from airflow_provider_hfreg.workers.pools import ExecutorPool, check_version
+from airflow_provider_hfreg.workers.pools import ExecutorPool, check_remote_code, check_run, check_version
 from airflow_provider_hfreg.workers.settings import parse_settings, read_settings
 
 KEY = "0123456789abcdef"
+CODE, OTHER_CODE = (f"sha256:{letter * 64}" for letter in "ab")
 PLAIN = {
     "broker_url": "redis://:password@redis:6379/5",
     "message_keys": [KEY],
@@ -19,11 +21,11 @@ PLAIN = {
 }
 
 
-def with_needs(cuda_version, weights_gib=1.0):
+def with_needs(cuda_version, weights_gib=1.0, *, dtype="float32", code=None):
     return SimpleNamespace(
         reference="finbert/v1",
-        manifest=SimpleNamespace(options={"cuda_version": cuda_version}),
-        spec=SimpleNamespace(weights_size_bytes=weights_gib * 2**30),
+        manifest=SimpleNamespace(options={"cuda_version": cuda_version}, code_digest=code),
+        spec=SimpleNamespace(weights_size_bytes=weights_gib * 2**30, dtype=dtype, remote_code=code is not None),
     )
 
 
@@ -41,6 +43,10 @@ def test_a_pool_names_its_queue_and_its_airflow_pool():
         ({"cuda_version": "12.4"}, "has device 'cpu' and cuda_version '12.4'"),
         ({"device": "cuda", "cuda_version": "twelve"}, "cuda_version .* is 'twelve'"),
         ({"memory_gib": -1}, "memory_gib .* is -1"),
+        ({"threads": 0}, "threads .* is 0; it must be a whole number from 1 on"),
+        ({"trust_remote_code": "true"}, "trust_remote_code .* is 'true'; it must be true, false, or a list of code"),
+        ({"trust_remote_code": CODE}, "it must be true, false, or a list of code digests"),
+        ({"trust_remote_code": ["finbert/v1"]}, r"is \['finbert/v1'\]; it must be true, false, or a list of code"),
         ({"quue": "x"}, "has an option 'quue'; there are queue, device"),
     ],
 )
@@ -74,6 +80,40 @@ def test_a_version_that_cannot_run_on_a_pool_is_refused_with_both_numbers(pool, 
 )
 def test_any_other_version_may(pool, version):
     check_version(ExecutorPool("p", **pool), version)
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "dtype", "precision"),
+    [(1, "float32", None), (1, "float32", "float32"), (2, "bfloat16", "float32"), (0.5, "float32", "bfloat16")],
+)
+def test_the_weights_are_those_of_the_runs_precision(memory_gib, dtype, precision):
+    version = with_needs(None, 1.0, dtype=dtype)
+    check_version(ExecutorPool("p", memory_gib=memory_gib), version, precision=precision)
+    with pytest.raises(PoolMismatchError, match=f"{memory_gib:.2f} GiB of weights"):
+        check_version(ExecutorPool("p", memory_gib=memory_gib - 0.01), version, precision=precision)
+
+
+def test_threads_are_the_pools_and_not_a_runs():
+    request = BatchRequest(input="file:///in.csv", output="file:///out", threads=2)
+    pool = ExecutorPool("p", threads=4)
+    with pytest.raises(PoolMismatchError, match=r"threads is 2, and .* pool 'p', .* set 'threads' in the pool's"):
+        check_run(pool, with_needs(None), request)
+    check_run(pool, with_needs(None), replace(request, threads=None))
+
+
+@pytest.mark.parametrize("trusted", [True, [CODE], [OTHER_CODE, CODE]])
+def test_code_that_the_pool_trusts_runs_there(trusted):
+    check_remote_code(ExecutorPool.from_json("p", {"trust_remote_code": trusted}), with_needs(None, code=CODE))
+
+
+@pytest.mark.parametrize("trusted", [False, [], [OTHER_CODE]])
+def test_any_other_code_does_not_and_it_is_told_what_to_set_and_where(trusted):
+    pool = ExecutorPool.from_json("p", {"trust_remote_code": trusted})
+    with pytest.raises(PoolMismatchError) as refused:
+        check_remote_code(pool, with_needs(None, code=CODE))
+    for said in ("finbert/v1", "'p'", "trust_remote_code", f'["{CODE}"]', "[hfreg] executor_pools", "settings file"):
+        assert said in str(refused.value)
+    check_remote_code(pool, with_needs(None))  # a version without code needs no trust
 
 
 def test_the_longest_storage_that_holds_a_place_reaches_it():

@@ -9,10 +9,13 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_hfreg.errors import DeviceLostError, RunCancelledError
+from airflow_provider_hfreg.registry.residency import release_residents, resident_keys
 from airflow_provider_hfreg.runs import layout
+from airflow_provider_hfreg.runs.commit import read_marker
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.workers.claims import Claim, ClaimState, read_claim, take_claim
 from airflow_provider_hfreg.workers.messages import ShardMessage, message_id, plan_digest, signed
+from airflow_provider_hfreg.workers.pools import ExecutorPool
 from airflow_provider_hfreg.workers.settings import parse_settings
 from airflow_provider_hfreg.workers.worker import ShardWorker
 
@@ -202,6 +205,47 @@ def test_a_lost_device_ends_the_process_in_order(desk, worker, begun, monkeypatc
     claim, _ = claim_of(desk, message)
     assert (claim.state, claim.error.kind) == (ClaimState.FAILED, "DeviceLostError")
     assert ended.is_set()
+
+
+def test_code_that_this_workers_own_settings_do_not_allow_is_not_run_whatever_the_sender_says(
+    desk, settings, coded, begun
+):
+    desk.version = coded
+    message = begun(trust_remote_code=True)
+    release_residents()
+    refusing, other = (ExecutorPool("cpu", trust_remote_code=trusted) for trusted in (False, ["sha256:" + "0" * 64]))
+    for delivery, pool in enumerate((refusing, other), start=1):
+        etag = claim_of(desk, message)[1] if delivery > 1 else None
+        text = signed(replace(message, delivery=delivery, takes_over=etag), [KEY])
+        assert ShardWorker(settings, pool, name="w").handle(text)
+        claim, etag = claim_of(desk, message)
+        assert (claim.state, claim.error.kind) == (ClaimState.FAILED, "PoolMismatchError")
+        assert f'["{coded.manifest.code_digest}"]' in claim.error.message
+    assert (parts(desk), resident_keys()) == ([], frozenset())
+
+    trusting = ExecutorPool("cpu", trust_remote_code=[coded.manifest.code_digest])
+    ShardWorker(settings, trusting, name="w").handle(signed(replace(message, delivery=3, takes_over=etag), [KEY]))
+    assert claim_of(desk, message)[0].state is ClaimState.DONE
+
+
+def test_a_plan_that_does_not_ask_for_a_versions_code_does_not_run_it(desk, settings, coded, begun):
+    """As a sender without our checks might sign one: the worker's own leave is half of what is needed."""
+    desk.version = coded
+    message = begun()
+    trusting = ExecutorPool("cpu", trust_remote_code=True)
+    ShardWorker(settings, trusting, name="w").handle(signed(message, [KEY]))
+    assert claim_of(desk, message)[0].error.kind == "UnsafeModelError"
+
+
+def test_a_pools_threads_hold_for_its_shards_and_are_told(desk, settings, begun):
+    import torch
+
+    before = torch.get_num_threads()
+    message = begun()
+    pool = ExecutorPool("cpu", threads=before + 1)
+    ShardWorker(settings, pool, name="w").handle(signed(message, [KEY]))
+    marker = read_marker(desk.output, layout.part_key(0, message.batch_run_id))
+    assert (marker.numerics.threads, torch.get_num_threads()) == (before + 1, before)
 
 
 def test_the_model_is_loaded_on_the_pools_device(desk, settings, begun, caplog):
