@@ -86,6 +86,7 @@ def described(version: ModelVersion, pointers: Sequence[str]) -> dict[str, Any]:
         "pipeline_parameters": dict(version.spec.parameters),
         "options": dict(manifest.options),
         "remote_code": version.spec.remote_code,
+        "code_digest": manifest.code_digest,
         "aliases": list(pointers),
         "tags": dict(annotations.tags),
         "metrics": dict(annotations.metrics),
@@ -155,7 +156,8 @@ def _shown(plain: Mapping[str, Any], version: ModelVersion) -> str:
 def _network(plain: Mapping[str, Any]) -> str:
     count = plain["parameter_count"]
     told = [plain["architecture"], f"{count:,} parameters" if count else None, plain["dtype"]]
-    remote = ["runs Python files of its own"] if plain["remote_code"] else []
+    code = plain["code_digest"] or "none of which it holds"
+    remote = [f"runs Python files of its own ({code})"] if plain["remote_code"] else []
     return ", ".join([text for text in told if text] + remote)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from airflow_provider_hfreg.commands.definition import Argument, Command, Group, argument
 from airflow_provider_hfreg.commands.values import age, json_pair, row_limit, tag_filter, tag_pair
+from airflow_provider_hfreg.pipelines.precisions import PRECISION_NAMES
 
 REGISTRY = argument(
     "--registry",
@@ -232,6 +233,11 @@ _USE = (
         argument("--output-format", default="json", choices=("json", "struct"), help="of lists of objects"),
         argument("--max-row-errors", type=row_limit, metavar="N", help="100, or a share such as 0.01; default: any"),
         argument("--if-output-exists", default="error", choices=("error", "replace", "append")),
+        argument(
+            "--precision", choices=PRECISION_NAMES, help="of the network; default: the version's own. Changes scores"
+        ),
+        argument("--threads", type=int, metavar="N", help="of the processor; default: the container's cores"),
+        _CONSENT,
         argument("--rerun", action="store_true", help="do it over, though it was done before"),
         description="Run a table through a version, in this process. The same command again goes on where it was "
         "interrupted,\nand returns what is there if it was finished. Rows that cannot be run are set aside with their "

@@ -28,6 +28,9 @@ def run(asked: Asked) -> Reply:
         output_format=options.output_format,
         max_row_errors=options.max_row_errors,
         if_output_exists=options.if_output_exists,
+        precision=options.precision,
+        threads=options.threads,
+        trust_remote_code=options.trust_remote_code,
     )
     report = run_batch(
         request,
@@ -51,6 +54,7 @@ def _reported(report: RunReport) -> str:
             "rows ok": report.rows_ok,
             "quarantined": report.rows_quarantined,
             "cut": f"{report.rows_truncated} rows to what the model can read" if report.rows_truncated else None,
+            "numbers": f"{report.precision}: {report.numerics}" if report.precision else None,
             "output": report.output,
             "errors": report.errors_url,
         }

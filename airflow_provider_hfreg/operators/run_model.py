@@ -113,6 +113,13 @@ class RunHFModelOperator(BaseOperator):
         complete. (templated)
     :param rows_per_shard: how many rows are committed at a time. (templated)
     :param token_budget: tokens of one forward pass; default: by the machine's memory. (templated)
+    :param precision: ``bfloat16`` or ``float16`` for other numbers than the version's own, ``float32`` for those of a
+        version that was logged in fewer bits; default: the version's own. The report says what it ran in and what that
+        means. (templated)
+    :param threads: of torch on the CPU, in the task's own process; default: the container's cores. On a pool's workers
+        it is the pool's setting, and refused here. (templated)
+    :param trust_remote_code: consent to running the Python files that the version holds; on a pool its own setting must
+        allow them, too. Never a template: a value of the trigger form must not choose whether code runs.
     :param seed: of generated text; default: derived from the run, and recorded. (templated)
     :param rerun: run again even if the same run is finished. (templated)
     :param executor_pool: name of a pool of ``[hfreg] executor_pools``, whose resident workers execute the shards;
@@ -147,6 +154,8 @@ class RunHFModelOperator(BaseOperator):
         "if_output_exists",
         "rows_per_shard",
         "token_budget",
+        "precision",
+        "threads",
         "seed",
         "rerun",
         "executor_pool",
@@ -182,6 +191,9 @@ class RunHFModelOperator(BaseOperator):
         if_output_exists: str = "error",
         rows_per_shard: int | str | None = None,
         token_budget: int | str | None = None,
+        precision: str | None = None,
+        threads: int | str | None = None,
+        trust_remote_code: bool = False,
         seed: int | str | None = None,
         rerun: bool | str = False,
         executor_pool: str | None = None,
@@ -217,6 +229,9 @@ class RunHFModelOperator(BaseOperator):
         self.if_output_exists = if_output_exists
         self.rows_per_shard = rows_per_shard
         self.token_budget = token_budget
+        self.precision = precision
+        self.threads = threads
+        self.trust_remote_code = trust_remote_code
         self.seed = seed
         self.rerun = rerun
         self.executor_pool = executor_pool
@@ -376,6 +391,9 @@ class RunHFModelOperator(BaseOperator):
             "if_output_exists": read_text("if_output_exists", self.if_output_exists),
             "rows_per_shard": read_whole("rows_per_shard", self.rows_per_shard),
             "token_budget": read_whole("token_budget", self.token_budget),
+            "precision": read_text("precision", self.precision),
+            "threads": read_whole("threads", self.threads),
+            "trust_remote_code": self.trust_remote_code,
             "seed": read_whole("seed", self.seed),
         }
         return BatchRequest(**{name: value for name, value in given.items() if value is not None})

@@ -57,6 +57,29 @@ def test_a_table_is_run_and_the_version_knows_where_it_was_used(hfreg, model):
     assert "used by run" in hfreg("show", "finbert/v1", "--used-in", hfreg.folder).out
 
 
+def test_a_table_is_run_in_another_precision_and_a_versions_own_code_with_consent(on_folder, model):
+    from airflow_provider_hfreg.testing.models import text_classifier_with_code
+
+    coded = text_classifier_with_code(on_folder.folder / "coded")
+    registry = on_folder.registry()
+    options = {"task": "text-classification", "version_name": "v1"}
+    registry.log_folder(model, model_name="finbert", **options)
+    version = registry.log_folder(coded, model_name="coded", trust_remote_code=True, **options)
+    (on_folder.folder / "texts.csv").write_text("text\nI like it.\nI do not.\n")
+
+    ran = on_folder.here("run", "finbert", "texts.csv", "half", "--precision", "bf16", "--threads", "2", "--json").plain
+    assert (ran["precision"], ran["threads"], ran["rows_ok"]) == ("bfloat16", [2], 2)
+    told = on_folder.here("run", "finbert", "texts.csv", "half", "--precision", "bfloat16").out
+    assert "already completed" in told
+    assert "bfloat16: 8 significant bits" in told
+
+    refused = on_folder.here("run", "coded", "texts.csv", "scores")
+    assert refused.status == 1
+    assert "--trust-remote-code" in refused.err
+    assert on_folder.here("run", "coded", "texts.csv", "scores", "--trust-remote-code", "--json").plain["rows_ok"] == 2
+    assert f"runs Python files of its own ({version.manifest.code_digest})" in on_folder.here("show", "coded/v1").out
+
+
 @pytest.mark.parametrize("command", [("models",), ("versions", "finbert"), ("show", "finbert"), ("verify",)])
 def test_an_empty_registry_is_told_and_left_as_it_is(hfreg, command):
     ended = hfreg(*command)

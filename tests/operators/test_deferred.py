@@ -54,7 +54,7 @@ def rows_of():
 
 
 def test_a_deferred_task_comes_to_what_a_task_that_waits_comes_to(run_task, context, pool, tmp_path, rows_of):
-    fields = {"executor_pool": "cpu", "rows_per_shard": 2, "max_row_errors": 1.0}
+    fields = {"executor_pool": "cpu", "rows_per_shard": 2, "max_row_errors": 1.0, "precision": "bf16"}
     waited = run_task(output_url=str(tmp_path / "waited"), **fields).execute(context("waited"))
 
     task = run_task(deferrable=True, **fields)
@@ -70,6 +70,7 @@ def test_a_deferred_task_comes_to_what_a_task_that_waits_comes_to(run_task, cont
     }
     assert report == json.loads(json.dumps(report))
     assert report["rows_per_s"] > 0
+    assert (report["precision"], len(report["threads"])) == ("bfloat16", 1)
     assert rows_of(report).equals(rows_of(waited))
 
     again = run_task(deferrable=True, **fields).execute(context())  # a retry after the end, cleared by somebody

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_hfreg.errors import RunCancelledError, SettingsError
 from airflow_provider_hfreg.operators.run_model import RunHFModelOperator
+from airflow_provider_hfreg.testing.models import text_classifier_with_code
 
 
 def output_of(report):
@@ -35,6 +36,8 @@ def test_fields_that_come_as_text_mean_what_they_say(run_task, logged, context):
         rows_per_shard="2",
         max_row_errors="0.5",
         token_budget="None",
+        precision="None",
+        threads="",
         seed="7",
         rerun="False",
         input_format="parquet",
@@ -124,6 +127,9 @@ def test_killed_in_the_middle_it_stops_between_batches_and_a_retry_goes_on(run_t
         ({"rows_per_shard": "many"}, "rows_per_shard"),
         ({"max_row_errors": "0"}, "1"),
         ({"if_output_exists": "overwrite"}, "if_output_exists"),
+        ({"precision": "int8"}, "precision must be one of float32, bfloat16, float16, fp32, bf16, fp16, or None"),
+        ({"threads": "0"}, "threads must be None or a whole number from 1 on, not 0"),
+        ({"trust_remote_code": "{{ params.trust }}"}, "trust_remote_code must be True or False"),
         ({"output_format": "arrow"}, "output_format must be one of json, struct, not 'arrow'"),
         ({"model_params": {"no_such_parameter": "1"}}, "no_such_parameter"),
         ({"function_name": "embed"}, "embed"),
@@ -155,10 +161,50 @@ def test_all_but_what_airflow_owns_is_a_template_field():
 
     ours = set(inspect.signature(RunHFModelOperator.__init__).parameters) - {"self", "kwargs"}
     ours -= {"run_in", "deferrable"}  # decide the task's queue when the DAG is parsed, and what Airflow does with it
+    ours -= {"trust_remote_code"}  # whoever fills in a trigger form does not choose whether code runs
     assert ours == set(RunHFModelOperator.template_fields)
 
 
+def test_a_task_runs_in_the_precision_and_on_the_threads_that_its_fields_render_to(run_task, context):
+    own = run_task().execute(context())
+    task = run_task(precision="{{ 'bf16' }}", threads="{{ 1 + 1 }}", if_output_exists="replace")
+    task.render_template_fields(context())
+    report = task.execute(context("other"))
+    assert (report["precision"], report["threads"]) == ("bfloat16", [2])
+    assert "8 significant bits" in report["numerics"]
+    assert own["precision"] == "float32"
+
+
+@pytest.fixture
+def coded(registry, tmp_path):
+    return registry.log_folder(
+        text_classifier_with_code(tmp_path / "coded"),
+        model_name="coded",
+        version_name="v1",
+        task="text-classification",
+        trust_remote_code=True,
+    )
+
+
+def test_a_task_runs_a_versions_own_code_with_consent_alone(run_task, context, coded):
+    with pytest.raises(AirflowFailException, match=r"coded/v1 runs Python files .*trust_remote_code=True in the run"):
+        run_task(model="coded/v1").execute(context())
+    report = run_task(model="coded/v1", trust_remote_code=True).execute(context())
+    assert (report["rows_ok"], report["model_name"]) == (5, "coded")
+
+
 # --- on an executor pool
+
+
+def test_a_task_on_a_pool_is_told_that_the_pool_trusts_no_code_and_that_its_threads_are_the_pools(
+    run_task, context, coded, pool
+):
+    with pytest.raises(
+        AirflowFailException, match=r"set trust_remote_code of the pool to true, or to \[.*\] for these"
+    ):
+        run_task(model="coded/v1", trust_remote_code=True, executor_pool="cpu").execute(context())
+    with pytest.raises(AirflowFailException, match="threads is 2, and the run goes to the executor pool 'cpu'"):
+        run_task(threads=2, executor_pool="cpu").execute(context())
 
 
 def test_a_task_on_a_pool_gives_the_same_report_and_rows(run_task, context, pool, tmp_path):
