@@ -133,6 +133,20 @@ def test_auto_map_needs_consent(tmp_path):
     check_content(config.name, config, remote_code=True)
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"auto_map": {"AutoModel": "me/mine--modeling.Own"}},
+        {"auto_map": {"AutoTokenizer": ["me/mine--tokens.Slow", None]}},
+        {"custom_pipelines": {"own-task": {"impl": "me/mine--pipe.Own", "pt": ["AutoModel"]}}},
+    ],
+)
+def test_code_that_would_come_from_elsewhere_is_refused_whatever_the_consent(tmp_path, named):
+    config = write(tmp_path, "config.json", json.dumps(named).encode())
+    with pytest.raises(UnsafeModelError, match=r"config.json names Python code of another repository, 'me/mine--"):
+        check_content(config.name, config, remote_code=True)
+
+
 @pytest.mark.parametrize("secret", [HUB_TOKEN, AWS_KEY_ID, GITHUB_TOKEN, "s3://user:" + "pw123456@host/x"])
 def test_a_token_is_found_wherever_it_stands_and_never_repeated(secret):
     for value in (secret, {"note": f"use {secret} here"}, {"a": [{"b": secret}]}, {secret: "key"}):
