@@ -170,8 +170,8 @@ def _check_text(path: str, local: Path, size_bytes: int, *, remote_code: bool) -
         )
     if isinstance(value, dict) and (elsewhere := _code_elsewhere(value)):
         raise UnsafeModelError(
-            f"{path} names Python code of another repository, {elsewhere!r}, which would be fetched at loading and is no "
-            "part of the version. Copy that file beside it, and write its name without what stands before '--'."
+            f"{path} names Python code of another repository, {elsewhere!r}, which would be fetched at loading and is "
+            "no part of the version. Copy that file beside it, and write its name without what stands before '--'."
         )
 
 
