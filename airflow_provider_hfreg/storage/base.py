@@ -128,11 +128,21 @@ class ObjectStore(ABC):
         """
 
     @abstractmethod
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+    def download(
+        self,
+        key: str,
+        path: Path,
+        *,
+        on_bytes: OnBytes | None = None,
+        digest: str | None = None,
+        size_bytes: int | None = None,
+    ) -> None:
         """
         Write an object to ``path`` (created or overwritten). A failed download may leave a partial ``path``.
 
         :param digest: ``sha256:<hex>`` that the content must have; it is hashed while it comes.
+        :param size_bytes: that the object is believed to have, so that a remote store need not ask. A wrong one costs
+            requests; what the object has is written.
         :raises DigestMismatchError: it has another one; what came is at ``path``.
         """
 

@@ -27,7 +27,7 @@ class PassingDigest:
         self._expected = expected
         self._hash = hashlib.sha256()
 
-    def update(self, block: bytes) -> None:
+    def update(self, block: bytes | memoryview) -> None:
         """Take the next bytes."""
         if self._expected is not None:
             self._hash.update(block)

@@ -137,7 +137,15 @@ class LocalStore(ObjectStore):
 
         return io.BufferedReader(RangedReader(read_range, state.size_bytes))
 
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+    def download(
+        self,
+        key: str,
+        path: Path,
+        *,
+        on_bytes: OnBytes | None = None,
+        digest: str | None = None,
+        size_bytes: int | None = None,  # noqa: ARG002 - the file tells
+    ) -> None:
         """Copy the file, into room that is reserved first."""
         passing = PassingDigest(digest)
         with self._open(key) as source, path.open("wb") as target:

@@ -60,9 +60,17 @@ class ReadOnlyStore(ObjectStore):
         """As the store."""
         return self.store.open_reader(key, state=state)
 
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+    def download(
+        self,
+        key: str,
+        path: Path,
+        *,
+        on_bytes: OnBytes | None = None,
+        digest: str | None = None,
+        size_bytes: int | None = None,
+    ) -> None:
         """As the store."""
-        self.store.download(key, path, on_bytes=on_bytes, digest=digest)
+        self.store.download(key, path, on_bytes=on_bytes, digest=digest, size_bytes=size_bytes)
 
     # --- writing
 

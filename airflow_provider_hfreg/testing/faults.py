@@ -143,9 +143,21 @@ class FaultyStore(ObjectStore):
         """Counted by its name; reading is not counted."""
         return self._call("open_reader", key, lambda: self.store.open_reader(key, state=state))
 
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+    def download(
+        self,
+        key: str,
+        path: Path,
+        *,
+        on_bytes: OnBytes | None = None,
+        digest: str | None = None,
+        size_bytes: int | None = None,
+    ) -> None:
         """Counted by its name."""
-        self._call("download", key, lambda: self.store.download(key, path, on_bytes=on_bytes, digest=digest))
+        self._call(
+            "download",
+            key,
+            lambda: self.store.download(key, path, on_bytes=on_bytes, digest=digest, size_bytes=size_bytes),
+        )
 
     def put(self, key: str, content: bytes) -> None:
         """Counted by its name."""

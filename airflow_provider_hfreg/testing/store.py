@@ -347,6 +347,20 @@ class StoreContract:
         store.download("key", target, digest=right)
         assert target.read_bytes() == source.read_bytes()
 
+    @pytest.mark.parametrize("size_bytes", [0, 1000, _LARGE_BYTES])
+    def test_what_an_object_has_is_downloaded_whatever_size_it_was_said_to_have(
+        self, store: ObjectStore, tmp_path: Path, size_bytes: int
+    ) -> None:
+        source, target = tmp_path / "source", tmp_path / "target"
+        source.write_bytes(_pattern(size_bytes))
+        digest = f"sha256:{hashlib.sha256(source.read_bytes()).hexdigest()}"
+        store.upload("key", source)
+        for said in (0, 1, size_bytes, size_bytes + 1, 3 * _LARGE_BYTES):
+            down: list[int] = []
+            store.download("key", target, on_bytes=down.append, digest=digest, size_bytes=said)
+            assert target.read_bytes() == source.read_bytes()
+            assert sum(down) == size_bytes
+
     def test_a_compare_and_swap_of_a_large_object(self, store: ObjectStore) -> None:
         first, second = _pattern(3_000_000), _pattern(3_000_001)[1:]
         store.put("large", first)

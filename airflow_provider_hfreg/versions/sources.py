@@ -244,7 +244,9 @@ class StoredVersion:
 
     def _fetch(self, file: VersionFile, target: Path) -> None:
         with self._explained(file):
-            self._store.download(file.key, target, on_bytes=self._progress(file), digest=file.digest)
+            self._store.download(
+                file.key, target, on_bytes=self._progress(file), digest=file.digest, size_bytes=file.size_bytes
+            )
 
     def send(self, store: ObjectStore, file: VersionFile) -> bool:
         """

@@ -1,11 +1,16 @@
 """Large files to and from a real server, with answers that are spoiled on their way."""
 
+import contextlib
 import hashlib
+import io
 import os
 import threading
 import time
+import tracemalloc
 
 import pytest
+from botocore.exceptions import IncompleteReadError
+from botocore.response import StreamingBody
 
 from airflow_provider_hfreg.errors import (
     DigestMismatchError,
@@ -17,6 +22,7 @@ from airflow_provider_hfreg.errors import (
 from airflow_provider_hfreg.storage.s3 import S3Store
 from airflow_provider_hfreg.storage.s3.download import RANGE_BYTES
 from airflow_provider_hfreg.storage.s3.in_order import in_order
+from airflow_provider_hfreg.storage.s3.parts import ObjectParts
 from airflow_provider_hfreg.testing.proxy import Spoiled, proxied
 
 _MIB = 1 << 20
@@ -41,14 +47,14 @@ def stored(s3_url, s3_settings, content, tmp_path):
     return store
 
 
-@pytest.fixture
-def download(stored, seaweedfs, tmp_path, content):
+@pytest.fixture(params=[None, _SIZE], ids=["of an unknown size", "of a known size"])
+def download(stored, seaweedfs, tmp_path, content, request):
     """A function that downloads the object through a proxy with faults, and returns what came and the proxy."""
 
     def act(spoil=lambda _: None, **changes):
         with proxied(seaweedfs, spoil) as proxy:
             S3Store(stored.url, proxy.settings(**changes)).download(
-                "large", tmp_path / "came", digest=digest_of(content)
+                "large", tmp_path / "came", digest=digest_of(content), size_bytes=request.param
             )
         return (tmp_path / "came").read_bytes(), proxy
 
@@ -78,6 +84,54 @@ def test_each_range_is_asked_for_once_and_nothing_else(download, content):
     asked = sorted(int(request.range.removeprefix("bytes=").split("-")[0]) for request in proxy.requests)
     assert asked == [0, RANGE_BYTES, 2 * RANGE_BYTES, 3 * RANGE_BYTES]
     assert proxy.received_bytes == _SIZE
+
+
+def test_all_ranges_are_asked_for_at_once_where_the_size_is_known(stored, seaweedfs, content, tmp_path):
+    """Each answer is kept back until all have been asked for."""
+    together = threading.Barrier(4)
+    with proxied(seaweedfs, lambda _: together.wait(60) and None) as proxy:
+        S3Store(stored.url, proxy.settings(max_attempts=1)).download("large", tmp_path / "came", size_bytes=_SIZE)
+    assert (tmp_path / "came").read_bytes() == content
+
+
+def test_a_download_holds_a_block_of_each_range_and_not_the_ranges(stored, content, tmp_path):
+    """Also where all have come and are hashed slowly."""
+    tracemalloc.start()
+    try:
+        stored.download(
+            "large",
+            tmp_path / "came",
+            digest=digest_of(content),
+            size_bytes=_SIZE,
+            on_bytes=lambda _: time.sleep(0.3),
+        )
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < RANGE_BYTES < _SIZE
+
+
+def test_a_part_that_is_longer_than_was_asked_for_touches_no_other(stored):
+    """A server that answers 206 with too much, as no real one does: the answer is made here."""
+    written = {}
+
+    class Overflowing:
+        name = "bucket"
+        client = property(lambda self: self)
+
+        def request(self, *_):
+            return contextlib.nullcontext()
+
+        def get_object(self, **_):
+            body = StreamingBody(io.BytesIO(b"0123456789"), 10)
+            status = {"HTTPStatusCode": 206}
+            return {"Body": body, "ETag": "e", "ContentRange": "bytes 4-7/20", "ResponseMetadata": status}
+
+    with pytest.raises(IncompleteReadError):
+        ObjectParts(Overflowing(), "name", "s3://bucket/name").fetch_to(
+            written.__setitem__, 4, 4, on_answer=lambda _: None
+        )
+    assert written == {4: b"0123"}
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])
@@ -188,7 +242,8 @@ def test_bytes_changed_on_their_way_to_the_server_are_refused(stored, seaweedfs,
 # --- the order
 
 
-def test_results_come_in_order_and_few_are_held():
+@pytest.mark.parametrize("ahead", [0, 2, 9])
+def test_results_come_in_order_and_few_are_held(ahead):
     begun, lock = [], threading.Lock()
 
     def task(number):
@@ -198,9 +253,9 @@ def test_results_come_in_order_and_few_are_held():
         return number
 
     came = []
-    for number in in_order((lambda n=n: task(n) for n in range(60)), threads=4):
+    for number in in_order((lambda n=n: task(n) for n in range(60)), threads=4, ahead=ahead):
         came.append(number)
-        assert len(begun) <= number + 4 + 3
+        assert len(begun) <= number + 4 + ahead + 1
     assert came == list(range(60))
 
 

@@ -1,26 +1,32 @@
 """
-A large object into a file: ranges side by side, each written to its place, and hashed in order as they arrive.
+A large object into a file: ranges side by side, each written to its place as it comes, and hashed in order behind them.
 
-Invariants: every range is of the state that the first one showed (If-Match on its etag), so two states never mix. The
-file's room is reserved before anything but the first range has come. Memory is bounded by the ranges under way.
+Invariants: all ranges are of one state of the object, so two states never mix. The file's room is reserved before
+anything but the first range has come, and before that where the size is known. What is hashed is what the file holds:
+it is read back while the system still has it in memory, so that this process holds a block of each range and no more,
+however late one of them is.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from airflow_provider_hfreg.errors import ObjectChangedError
 from airflow_provider_hfreg.storage.base import OnBytes
 from airflow_provider_hfreg.storage.digests import PassingDigest
 from airflow_provider_hfreg.storage.files import reserve
 from airflow_provider_hfreg.storage.s3.in_order import in_order
-from airflow_provider_hfreg.storage.s3.parts import ObjectParts
+from airflow_provider_hfreg.storage.s3.parts import ObjectParts, Seen
 
 RANGE_BYTES = 8 << 20
-_THREADS = 8  # with RANGE_BYTES about 90 MiB in memory; S3 gives one connection some 90 MB/s
+_THREADS = 16  # S3 gives one connection some 90 MB/s
+_AHEAD = 64  # ranges that have come and wait to be hashed: the system holds them, not this process
+_READ_BACK_BYTES = 1 << 20  # stays in a core's own cache between the read and the hash
 
 
 def download_parts(
@@ -29,6 +35,7 @@ def download_parts(
     *,
     on_bytes: OnBytes | None = None,
     digest: str | None = None,
+    size_bytes: int | None = None,
     range_bytes: int = RANGE_BYTES,
 ) -> None:
     """
@@ -36,37 +43,102 @@ def download_parts(
 
     :param on_bytes: called from this thread.
     :param digest: that the content must have.
+    :param size_bytes: that the object is said to have: so much is asked for at once. What it has is written, whatever
+        was said; where nothing was, the first range goes alone and tells.
     :raises ObjectChangedError: the object was replaced meanwhile.
     :raises DigestMismatchError: it has another digest.
     """
-    first = parts.fetch(0, range_bytes)
-    passing = PassingDigest(digest)
+    with path.open("w+b") as target:
+        ranges = _Ranges(parts, target.fileno(), range_bytes)
+        hashed = _ReadBack(target.fileno(), digest)
 
-    def take(content: bytes) -> None:
-        passing.update(content)
-        if on_bytes is not None:
-            on_bytes(len(content))
+        def take(starts: Iterable[int]) -> int:
+            taken = 0
+            tasks = (partial(ranges.bring, start) for start in starts)
+            with closing(in_order(tasks, threads=_THREADS, ahead=_AHEAD)) as brought:
+                for start, length in brought:
+                    hashed.take(start, length)
+                    taken += length
+                    if on_bytes is not None:
+                        on_bytes(length)
+            return taken
 
-    with path.open("wb") as target:
-        reserve(target.fileno(), first.total_bytes)
-        write = partial(_write_at, target.fileno())
-        write(0, first.content)
-        take(first.content)
-        places = range(range_bytes, first.total_bytes, range_bytes)
-        tasks = (partial(_fetch_to, write, parts, place, range_bytes, first.etag) for place in places)
-        with closing(in_order(tasks, threads=_THREADS)) as contents:
-            for content in contents:
-                take(content)
-    passing.check(parts.url)
+        said_bytes = size_bytes or 0
+        reserve(target.fileno(), said_bytes)
+        at_once = range(0, max(said_bytes, 1), range_bytes)
+        taken, total_bytes = take(at_once), ranges.total_bytes
+        if total_bytes > said_bytes:
+            reserve(target.fileno(), total_bytes)
+        taken += take(range(len(at_once) * range_bytes, total_bytes, range_bytes))
+        if taken != total_bytes:
+            raise ranges.changed()
+        target.truncate(total_bytes)
+    hashed.check(parts.url)
 
 
-def _fetch_to(write: Callable[[int, bytes], None], parts: ObjectParts, start: int, length: int, etag: str) -> bytes:
-    content = parts.fetch(start, length, etag=etag).content
-    write(start, content)
-    return content
+class _Ranges:
+    """The ranges of one object, on their way into one file; threads bring them."""
+
+    def __init__(self, parts: ObjectParts, descriptor: int, range_bytes: int) -> None:
+        self.descriptor = descriptor
+        self._parts = parts
+        self._range_bytes = range_bytes
+        self._seen: Seen | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def total_bytes(self) -> int:
+        """The object's size, once a range has come; 0 of an empty one."""
+        return 0 if self._seen is None else self._seen.total_bytes
+
+    def bring(self, start: int) -> tuple[int, int]:
+        """
+        Write one range to its place; return where it begins and how long it is, 0 behind the object's end.
+
+        :raises ObjectChangedError: it is of another state than those before.
+        """
+        etag = None if self._seen is None else self._seen.etag
+        length = self._parts.fetch_to(self._write, start, self._range_bytes, etag=etag, on_answer=self._check)
+        return start, length
+
+    def changed(self) -> ObjectChangedError:
+        """Return the error for an object that did not stay what it was."""
+        return ObjectChangedError(f"{self._parts.url} was changed by another writer during its download.")
+
+    def _check(self, seen: Seen) -> None:
+        with self._lock:
+            if self._seen is None:
+                self._seen = seen
+            if seen != self._seen:
+                raise self.changed()
+
+    def _write(self, start: int, block: bytes) -> None:
+        view = memoryview(block)
+        while view:
+            written = os.pwrite(self.descriptor, view, start)
+            view, start = view[written:], start + written
 
 
-def _write_at(descriptor: int, start: int, content: bytes) -> None:
-    written = 0
-    while written < len(content):
-        written += os.pwrite(descriptor, memoryview(content)[written:], start + written)
+class _ReadBack:
+    """
+    The digest of a file, taken range by range, in their order, of what lies in it.
+
+    :param digest: that it must have; None hashes nothing.
+    """
+
+    def __init__(self, descriptor: int, digest: str | None) -> None:
+        self._descriptor = descriptor
+        self._is_wanted = digest is not None
+        self._passing = PassingDigest(digest)
+        self._block = memoryview(bytearray(_READ_BACK_BYTES))  # one for all: fresh memory costs more than the copy
+
+    def take(self, start: int, length: int) -> None:
+        """Read and hash the next range."""
+        end = start + length if self._is_wanted else start
+        while start < end and (count := os.preadv(self._descriptor, [self._block[: end - start]], start)):
+            self._passing.update(self._block[:count])
+            start += count
+
+    def check(self, what: str) -> None:
+        """As :meth:`PassingDigest.check`."""
+        self._passing.check(what)

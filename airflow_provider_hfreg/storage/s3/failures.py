@@ -76,12 +76,12 @@ def code_of(error: BaseException | None) -> str:
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
-def check_length(content: bytes, content_range: str, start: int, length: int | None) -> None:
+def check_length(came_bytes: int, content_range: str, start: int, length: int | None) -> None:
     """
-    Refuse a part that is shorter than was asked for, although the object goes on; as a body that broke off.
+    Refuse a part of which fewer bytes came than were asked for, although the object goes on; as a body that broke off.
 
-    >>> check_length(b"89", "bytes 8-9/10", 8, 100)
-    >>> check_length(b"89", "bytes 8-9/10", -2, None)
+    >>> check_length(2, "bytes 8-9/10", 8, 100)
+    >>> check_length(2, "bytes 8-9/10", -2, None)
 
     :param content_range: the answer's header, ``bytes 8-9/10``; anything else is not judged.
     """
@@ -92,8 +92,8 @@ def check_length(content: bytes, content_range: str, start: int, length: int | N
         expected = min(int(total), -start)
     else:
         expected = (int(total) if length is None else min(int(total), start + length)) - start
-    if len(content) != expected:
-        raise IncompleteReadError(actual_bytes=len(content), expected_bytes=expected)
+    if came_bytes != expected:
+        raise IncompleteReadError(actual_bytes=came_bytes, expected_bytes=expected)
 
 
 def repeat_while_busy(send: Callable[[], str]) -> str:

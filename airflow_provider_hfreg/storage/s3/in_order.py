@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 _T = TypeVar("_T")
-_AHEAD = 2  # done or waiting beyond those under way: no thread idles while the first result is used
+_AHEAD = 2  # no thread idles while the first result is used
 
 
-def in_order(tasks: Iterable[Callable[[], _T]], *, threads: int) -> Generator[_T, None, None]:
+def in_order(tasks: Iterable[Callable[[], _T]], *, threads: int, ahead: int = _AHEAD) -> Generator[_T, None, None]:
     """
     Do tasks side by side and yield their results in the tasks' order.
 
@@ -21,14 +21,15 @@ def in_order(tasks: Iterable[Callable[[], _T]], *, threads: int) -> Generator[_T
     The next task is taken when the one before it was handed to a thread, so ``tasks`` may be a generator that works
     beside them. After the first failure nothing more is begun, and its error is raised once what was begun has ended.
 
-    :param threads: at once; ``threads`` + 3 results are held at most.
+    :param threads: at once.
+    :param ahead: results done or waiting beyond those under way: ``threads`` + ``ahead`` + 1 are held at most.
     """
     with ThreadPoolExecutor(threads) as pool:
         running: deque[Future[_T]] = deque()
         try:
             for task in tasks:
                 running.append(pool.submit(task))
-                if len(running) > threads + _AHEAD:
+                if len(running) > threads + ahead:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()

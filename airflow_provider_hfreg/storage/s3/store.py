@@ -113,9 +113,17 @@ class S3Store(ObjectStore):
 
         return io.BufferedReader(RangedReader(read_range, seen.size_bytes))
 
-    def download(self, key: str, path: Path, *, on_bytes: OnBytes | None = None, digest: str | None = None) -> None:
+    def download(
+        self,
+        key: str,
+        path: Path,
+        *,
+        on_bytes: OnBytes | None = None,
+        digest: str | None = None,
+        size_bytes: int | None = None,
+    ) -> None:
         """One ranged GET for each 8 MiB, several at a time, each only if the object is still the same."""
-        download_parts(self._parts(key), path, on_bytes=on_bytes, digest=digest)
+        download_parts(self._parts(key), path, on_bytes=on_bytes, digest=digest, size_bytes=size_bytes)
 
     # --- writing
 

@@ -179,7 +179,8 @@ class HostCache:
 
 
 def _download_once(store: ObjectStore, file: VersionFile, path: Path, progress: ProgressOf | None) -> None:
-    store.download(file.key, path, on_bytes=None if progress is None else progress(file), digest=file.digest)
+    on_bytes = None if progress is None else progress(file)
+    store.download(file.key, path, on_bytes=on_bytes, digest=file.digest, size_bytes=file.size_bytes)
 
 
 def _missing(store: ObjectStore, manifest: Manifest, file: VersionFile) -> BlobMissingError:
