@@ -1,4 +1,8 @@
-"""Commands that say something about a version or a model: tags, metrics, comments."""
+"""
+Commands that say something about a version or a model: tags, metrics, comments.
+
+A bare name is the model itself in all of them; its default version is ``MODEL@DEFAULT``.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +31,12 @@ def tag(asked: Asked) -> Reply:
 def metric(asked: Asked) -> Reply:
     """Set, remove or show metrics."""
     options = asked.options
-    version = asked.registry.resolve(options.reference)
+    about = _about(asked)
     if options.metrics:
-        version.set_metrics(dict(options.metrics))
+        about.set_metrics(dict(options.metrics))
     for name in options.remove:
-        version.delete_metric(name)
-    return _listed(version.reference, "metric", version.metrics)
+        about.delete_metric(name)
+    return _listed(options.reference, "metric", about.metrics)
 
 
 def comment(asked: Asked) -> Reply:

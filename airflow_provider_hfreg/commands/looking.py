@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_hfreg.runs.uses import Uses
     from airflow_provider_hfreg.signatures.signature import ModelSignature
 
-_MODEL_COLUMNS = ("model", "versions", "default", "aliases", "tags", "last logged", "comment")
+_MODEL_COLUMNS = ("model", "versions", "default", "aliases", "metrics", "tags", "last logged", "comment")
 _VERSION_COLUMNS = ("version", "logged", "task", "aliases", "metrics", "tags", "size", "comment")
 
 
@@ -30,6 +30,7 @@ def models(asked: Asked) -> Reply:
             model["versions"],
             model["default_version_name"],
             {f"@{alias}": version for alias, version in sorted(model["aliases"].items())},
+            model["metrics"],
             model["tags"],
             when_text(model["last_logged"]),
             model["comment"],

@@ -22,6 +22,11 @@ _CONSENT = argument(
     "--trust-remote-code", action="store_true", help="I have read the Python files that come with the model"
 )
 _REFERENCE = argument("reference", metavar="MODEL/VERSION", help="or MODEL@ALIAS, or MODEL for its default version")
+_ABOUT = argument(
+    "reference",
+    metavar="MODEL[/VERSION]",
+    help="or MODEL@ALIAS; a bare name means the model itself, and MODEL@DEFAULT its default version",
+)
 _TAGS = argument(
     "--tag", action="append", default=[], type=tag_pair, metavar="KEY=VALUE", help="a tag; may be given again"
 )
@@ -148,25 +153,31 @@ _CHANGE = (
         "tag",
         "Set, remove or show tags of a version, or of a model",
         "annotating:tag",
-        argument("reference", metavar="MODEL[/VERSION]", help="a bare name means the model itself"),
+        _ABOUT,
         argument("tags", nargs="*", type=tag_pair, metavar="KEY=VALUE"),
         argument("--remove", action="append", default=[], metavar="KEY", help="remove a tag; may be given again"),
         examples=("tag finbert/v1 team=risk stage=live", "tag finbert owner=ana", "tag finbert/v1 --remove stage"),
     ),
     _command(
         "metric",
-        "Set, remove or show metrics of a version",
+        "Set, remove or show metrics of a version, or of a model",
         "annotating:metric",
-        _REFERENCE,
+        _ABOUT,
         argument("metrics", nargs="*", type=json_pair, metavar="NAME=JSON"),
         argument("--remove", action="append", default=[], metavar="NAME", help="remove a metric; may be given again"),
-        examples=("metric finbert/v1 accuracy=0.91", "metric finbert/v1 'report={\"f1\": 0.8}'"),
+        description="Set, remove or show metrics: of a version what was measured of it, of a model what holds for it, "
+        "such as what a\nrelease must reach. Gates and searches ask for those of versions.",
+        examples=(
+            "metric finbert/v1 accuracy=0.91",
+            "metric finbert@DEFAULT 'report={\"f1\": 0.8}'",
+            "metric finbert least_accuracy=0.9",
+        ),
     ),
     _command(
         "comment",
         "Set or show the comment of a version, or of a model",
         "annotating:comment",
-        argument("reference", metavar="MODEL[/VERSION]", help="a bare name means the model itself"),
+        _ABOUT,
         argument("text", nargs="?", metavar="TEXT", help="left out: only show it; '' removes it"),
     ),
 )

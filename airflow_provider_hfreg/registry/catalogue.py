@@ -127,7 +127,16 @@ class Catalogue:
         if not dated:
             return None
         default = head.default or self._end_of(model_name, dated, newest=False)
-        return ModelSummary(model_name, len(dated), default, head.aliases, head.tags, head.comment, dated[-1][0])
+        return ModelSummary(
+            name=model_name,
+            versions=len(dated),
+            default=default,
+            aliases=head.aliases,
+            metrics=head.metrics,
+            tags=head.tags,
+            comment=head.comment,
+            last_logged=dated[-1][0],
+        )
 
     def _at_once(self, ask: Callable[[A], B], about: Iterable[A]) -> list[B]:
         with ThreadPoolExecutor(_READERS) as readers:

@@ -8,14 +8,14 @@ from typing import Any
 from airflow_provider_hfreg.registry.catalogue import Catalogue
 from airflow_provider_hfreg.registry.environment import now
 from airflow_provider_hfreg.registry.frames import frame_of, named_values
-from airflow_provider_hfreg.registry.request import check_tag_changes, make_annotations
+from airflow_provider_hfreg.registry.request import check_metrics, check_tag_changes, make_annotations
 from airflow_provider_hfreg.registry.summaries import VERSION_COLUMNS, VersionSummary
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.storage.base import ObjectStore
 from airflow_provider_hfreg.versions.cache import HostCache
 from airflow_provider_hfreg.versions.layout import Layout, ModelReference, check_alias
 from airflow_provider_hfreg.versions.manifest import Manifest
-from airflow_provider_hfreg.versions.refs import Head, merged
+from airflow_provider_hfreg.versions.refs import Head
 from airflow_provider_hfreg.versions.swap import edit
 
 
@@ -88,7 +88,7 @@ class Model:
 
     def delete(self, *, dry_run: bool = False) -> list[str]:
         """
-        Delete all versions there are now, and the model's tags and comment.
+        Delete all versions there are now, and the model's tags, metrics and comment.
 
         One that is logged meanwhile stays, and the model with it. Names of deleted versions are not used again.
 
@@ -169,6 +169,11 @@ class Model:
         return dict(self._catalogue.head(self.name).tags)
 
     @property
+    def metrics(self) -> dict[str, Any]:
+        """The model's own metrics now, any JSON values; none of its versions' are among them."""
+        return dict(self._catalogue.head(self.name).metrics)
+
+    @property
     def comment(self) -> str | None:
         """The model's own comment now."""
         return self._catalogue.head(self.name).comment
@@ -177,15 +182,33 @@ class Model:
         """Return the model's own tags now as a ``pandas.DataFrame`` of ``tag_name`` and ``value``."""
         return named_values("tag", self.tags)
 
+    def show_metrics(self) -> Any:
+        """Return its own metrics now as a ``pandas.DataFrame`` of ``metric_name`` and ``value``, any JSON values."""
+        return named_values("metric", self.metrics)
+
     def set_tags(self, tags: Mapping[str, str | None]) -> None:
         """Set some tags; one given as None is removed. The others stay."""
         check_tag_changes(tags)
-        self._edit(lambda head: head.with_annotations(tags=merged(head.tags, tags), comment=head.comment))
+        self._edit(lambda head: head.with_tags(tags))
+
+    def set_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """
+        Set some metrics to any JSON values. The others stay.
+
+        They are the model's, such as a budget or what a release must reach; a version's own are measured of it, and
+        only those are searched.
+        """
+        plain = check_metrics(metrics)
+        self._edit(lambda head: head.with_metrics(plain))
+
+    def delete_metric(self, name: str) -> None:
+        """Remove a metric; an absent one is no error."""
+        self._edit(lambda head: head.without_metric(name))
 
     def set_comment(self, comment: str | None) -> None:
         """Set or remove the comment."""
         checked = make_annotations(comment=comment).comment
-        self._edit(lambda head: head.with_annotations(tags=head.tags, comment=checked))
+        self._edit(lambda head: head.with_comment(checked))
 
     def _edit(self, transition: Callable[[Head], Head], *, dry_run: bool = False) -> None:
         if dry_run:

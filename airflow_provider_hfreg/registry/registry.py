@@ -125,7 +125,7 @@ class Registry:
         return self._catalogue.model_summaries()
 
     def show_models(self) -> Any:
-        """Return the models as a ``pandas.DataFrame``: versions, default, aliases, tags, comment."""
+        """Return the models as a ``pandas.DataFrame``: versions, default, aliases, metrics, tags, comment."""
         return frame_of(MODEL_COLUMNS, (summary.plain() for summary in self.model_summaries()))
 
     def search(

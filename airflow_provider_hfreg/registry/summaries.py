@@ -59,6 +59,7 @@ class ModelSummary:
     One model as it was when somebody looked.
 
     :param default: the version that the bare name means.
+    :param metrics: the model's own, and so the tags and the comment.
     :param last_logged: when the store got the newest version.
     """
 
@@ -66,6 +67,7 @@ class ModelSummary:
     versions: int
     default: str
     aliases: Mapping[str, str]
+    metrics: Mapping[str, Any]
     tags: Mapping[str, str]
     comment: str | None
     last_logged: datetime
@@ -77,11 +79,12 @@ class ModelSummary:
             "versions": self.versions,
             "default_version_name": self.default,
             "aliases": dict(self.aliases),
+            "metrics": dict(self.metrics),
             "tags": dict(self.tags),
             "comment": self.comment,
             "last_logged": self.last_logged.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
 
 
-MODEL_COLUMNS = ("name", "versions", "default_version_name", "aliases", "tags", "comment", "last_logged")
+MODEL_COLUMNS = ("name", "versions", "default_version_name", "aliases", "metrics", "tags", "comment", "last_logged")
 """The keys of :meth:`ModelSummary.plain`."""

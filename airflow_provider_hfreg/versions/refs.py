@@ -28,7 +28,7 @@ _OPERATIONS_KEPT = 64
 @dataclass(frozen=True)
 class Head:
     """
-    A model's pointers.
+    A model's pointers, and what is said about it.
 
     :param default: the version that the bare model name means; None means the oldest.
     :param tombstones: deleted version → when it was deleted; a name is not silently used again.
@@ -38,6 +38,7 @@ class Head:
     aliases: Mapping[str, str] = field(default_factory=dict)
     tombstones: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     comment: str | None = None
     revision: int = 0
     operations: tuple[str, ...] = ()
@@ -73,7 +74,7 @@ class Head:
     def without_alias(self, alias: str) -> Head:
         """Return the head without an alias, which must be there."""
         self.version_of_alias(alias)
-        return replace(self, aliases={name: version for name, version in self.aliases.items() if name != alias})
+        return replace(self, aliases=without(self.aliases, alias))
 
     def with_tombstone(self, version_name: str, when: str, *, oldest_first: Sequence[str] = ()) -> Head:
         """
@@ -108,11 +109,23 @@ class Head:
                 f"The model was not deleted: it has {held}. Remove them first (delete_alias, set_default(None))."
             )
         deleted = {name: when for name in version_names if name not in self.tombstones}
-        return replace(self, tombstones={**self.tombstones, **deleted}, tags={}, comment=None)
+        return replace(self, tombstones={**self.tombstones, **deleted}, tags={}, metrics={}, comment=None)
 
-    def with_annotations(self, *, tags: Mapping[str, str], comment: str | None) -> Head:
-        """Return the head with the model's own tags and comment."""
-        return replace(self, tags=dict(tags), comment=comment)
+    def with_tags(self, changes: Mapping[str, str | None]) -> Head:
+        """Return the head with some of the model's own tags set, and those given as None removed."""
+        return replace(self, tags=merged(self.tags, changes))
+
+    def with_metrics(self, changes: Mapping[str, Any]) -> Head:
+        """Return the head with some of the model's own metrics set. None is a value: JSON's null."""
+        return replace(self, metrics={**self.metrics, **changes})
+
+    def without_metric(self, name: str) -> Head:
+        """Return the head without one metric; an absent one is no error."""
+        return replace(self, metrics=without(self.metrics, name))
+
+    def with_comment(self, comment: str | None) -> Head:
+        """Return the head with another comment on the model."""
+        return replace(self, comment=comment)
 
     def _alive(self, version_name: str) -> str:
         if version_name in self.tombstones:
@@ -131,6 +144,7 @@ class Head:
                 "aliases": dict(self.aliases),
                 "tombstones": dict(self.tombstones),
                 "tags": dict(self.tags),
+                "metrics": dict(self.metrics),
                 "comment": self.comment,
                 "revision": self.revision,
                 "operations": list(self.operations),
@@ -145,6 +159,7 @@ class Head:
             aliases=texts_of(plain, "aliases"),
             tombstones=texts_of(plain, "tombstones"),
             tags=texts_of(plain, "tags"),
+            metrics=field_of(plain, "metrics", dict, {}),
             comment=field_of(plain, "comment", str | None),
             revision=field_of(plain, "revision", int, 0),
             operations=tuple(field_of(plain, "operations", list, [])),
@@ -169,7 +184,7 @@ class State:
 
     def without_metric(self, name: str) -> State:
         """Return the state without one metric; an absent one is no error."""
-        return self._with(metrics={key: value for key, value in self.annotations.metrics.items() if key != name})
+        return self._with(metrics=without(self.annotations.metrics, name))
 
     def with_comment(self, comment: str | None) -> State:
         """Return the state with another comment."""
@@ -203,6 +218,16 @@ def merged(tags: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[s
     {'team': 'risk', 'owner': 'ana'}
     """
     return {key: value for key, value in {**tags, **changes}.items() if value is not None}
+
+
+def without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """
+    Return values but for one.
+
+    >>> without({"f1": 0.8, "accuracy": 0.9}, "f1")
+    {'accuracy': 0.9}
+    """
+    return {key: value for key, value in values.items() if key != name}
 
 
 def _appended(operations: tuple[str, ...], operation: str) -> tuple[str, ...]:

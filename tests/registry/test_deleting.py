@@ -122,6 +122,7 @@ def test_a_name_that_was_never_there_cannot_be_deleted(file_registry, classifier
 def test_a_model_is_deleted_at_once_and_can_begin_anew_under_other_version_names(registry, classifier):
     finbert = log(registry, classifier, "v1", "v2")
     finbert.set_tags({"team": "risk"})
+    finbert.set_metrics({"least": 0.9})
     finbert.set_alias("champion", "v2")
     with pytest.raises(VersionInUseError, match="alias 'champion' → v2"):
         finbert.delete()
@@ -135,7 +136,7 @@ def test_a_model_is_deleted_at_once_and_can_begin_anew_under_other_version_names
     with pytest.raises(VersionExistsError):
         log(registry, classifier, "v1")
     again = log(registry, classifier, "v3")
-    assert (again.version_names(), again.tags) == (["v3"], {})
+    assert (again.version_names(), again.tags, again.metrics) == (["v3"], {}, {})
     with pytest.raises(AliasNotFoundError):
         registry.resolve("finbert@champion")
 

@@ -74,7 +74,8 @@ def work(number):
     for edit in range(edits):
         name = f"w{number}-{edit}"
         {0: lambda: version.set_tags({name: "set"}), 1: lambda: version.set_metrics({name: edit}),
-         2: lambda: finbert.set_alias(name, "v1"), 3: lambda: finbert.set_tags({name: "set"})}[edit % 4]()
+         2: lambda: finbert.set_alias(name, "v1"), 3: lambda: finbert.set_tags({name: "set"}),
+         4: lambda: finbert.set_metrics({name: edit})}[edit % 5]()
     return "done"
 print(json.dumps(at_once(writers, work)))
 """
@@ -172,13 +173,14 @@ def test_of_many_versions_of_the_same_weights_all_load_and_the_weights_are_store
 @pytest.mark.parametrize(("writers", "edits"), [(5, 8), pytest.param(20, 50, marks=FULL)], ids=["few", "many"])
 def test_no_edit_of_many_writers_is_lost(run, registry, writers, edits):
     assert run(EDITS, writers, edits) == ["done"] * writers
-    names = {kind: {f"w{w}-{e}" for w in range(writers) for e in range(kind, edits, 4)} for kind in range(4)}
+    names = {kind: {f"w{w}-{e}" for w in range(writers) for e in range(kind, edits, 5)} for kind in range(5)}
     finbert = registry.get_model("finbert")
     version = finbert.version("v1")
     assert version.tags.keys() == names[0]
     assert version.metrics.keys() == names[1]
     assert finbert.aliases().keys() == names[2]
     assert finbert.tags.keys() == names[3]
+    assert finbert.metrics.keys() == names[4]
 
 
 @pytest.mark.parametrize(

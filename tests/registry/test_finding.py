@@ -81,6 +81,9 @@ def test_what_people_say_is_edited_without_a_new_version(finbert, open_registry)
     version.delete_metric("f1")
     version.set_comment("checked")
     finbert.set_tags({"owner": "ana"})
+    finbert.set_metrics({"least": {"f1": 0.8}, "cases": [3, None], "old": 1})
+    finbert.delete_metric("old")
+    finbert.delete_metric("never there")
     finbert.set_comment("sentiment of headlines")
     elsewhere = open_registry().get_model("finbert")
     assert elsewhere.version("v1").tags == {"team": "risk"}
@@ -88,6 +91,24 @@ def test_what_people_say_is_edited_without_a_new_version(finbert, open_registry)
     assert elsewhere.version("v1").comment == "checked"
     assert elsewhere.version("v2").metrics == {"f1": 0.2}
     assert (elsewhere.tags, elsewhere.comment) == ({"owner": "ana"}, "sentiment of headlines")
+    assert elsewhere.metrics == {"least": {"f1": 0.8}, "cases": [3, None]}
+    [summary] = open_registry().model_summaries()
+    assert summary.plain()["metrics"] == elsewhere.metrics
+
+
+def test_a_models_metrics_are_shown_as_a_frame_with_their_values_as_they_are(finbert):
+    assert finbert.show_metrics().empty
+    finbert.set_metrics({"least": 0.8, "cases": [3, None], "note": None})
+    frame = finbert.show_metrics()
+    assert list(frame.columns) == ["metric_name", "value"]
+    assert dict(zip(frame["metric_name"], frame["value"], strict=True)) == finbert.metrics
+    assert finbert.metrics == {"least": 0.8, "cases": [3, None], "note": None}
+
+
+def test_a_models_metric_that_json_cannot_hold_is_refused_by_its_path(finbert):
+    with pytest.raises(InvalidOptionError, match=r"metrics\['report'\]\['f1'\]"):
+        finbert.set_metrics({"report": {"f1": float("nan")}})
+    assert finbert.metrics == {}
 
 
 def test_versions_are_shown_as_a_frame(finbert):

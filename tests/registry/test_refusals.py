@@ -20,6 +20,7 @@ WRITES = {
     "metrics": lambda registry, _: registry.resolve("finbert").set_metrics({"f1": 1}),
     "comment": lambda registry, _: registry.resolve("finbert").set_comment("x"),
     "the model's tags": lambda registry, _: registry.get_model("finbert").set_tags({"a": "b"}),
+    "the model's metrics": lambda registry, _: registry.get_model("finbert").set_metrics({"f1": 1}),
     "alias": lambda registry, _: registry.get_model("finbert").set_alias("champion", "v1"),
     "default": lambda registry, _: registry.get_model("finbert").set_default("v1"),
     "delete": lambda registry, _: registry.get_model("finbert").delete_version("v1"),

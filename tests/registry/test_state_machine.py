@@ -48,10 +48,12 @@ class ExpectedModel:
     """What a model should hold."""
 
     def __init__(self):
-        self.versions, self.deleted, self.aliases, self.tags, self.default = {}, set(), {}, {}, None
+        self.versions, self.deleted, self.aliases, self.default = {}, set(), {}, None
+        self.tags, self.metrics = {}, {}
 
     def seen(self):
-        return {"versions": self.versions, "aliases": self.aliases, "tags": self.tags, "default": self.default}
+        names = ("versions", "aliases", "tags", "metrics", "default")
+        return {name: getattr(self, name) for name in names}
 
     def oldest(self):
         return next(iter(self.versions), None)
@@ -203,6 +205,28 @@ class RegistryMachine(RuleBasedStateMachine):
 
         self.change(lambda registry: _of(registry, model).set_tags({"team": value}), apply, *NOT_THERE)
 
+    @rule(model=MODELS, value=st.sampled_from([0.5, None, {"f1": [1]}]))
+    def set_metric(self, model, value):
+        def apply(expected):
+            known = self._model(expected, model)
+            if not known.versions:
+                return False
+            known.metrics = {"least": value}
+            return True
+
+        self.change(lambda registry: _of(registry, model).set_metrics({"least": value}), apply, *NOT_THERE)
+
+    @rule(model=MODELS)
+    def delete_metric(self, model):
+        def apply(expected):
+            known = self._model(expected, model)
+            if not known.versions:
+                return False
+            known.metrics = {}
+            return True
+
+        self.change(lambda registry: _of(registry, model).delete_metric("least"), apply, *NOT_THERE)
+
     @rule(model=MODELS, version=VERSIONS)
     def delete_version(self, model, version):
         def apply(expected):
@@ -226,7 +250,7 @@ class RegistryMachine(RuleBasedStateMachine):
             if not known.versions or known.default or known.aliases:
                 return False
             known.deleted |= known.versions.keys()
-            known.versions, known.tags = {}, {}
+            known.versions, known.tags, known.metrics = {}, {}, {}
             return True
 
         self.change(lambda registry: _of(registry, model).delete(), apply, *NOT_THERE, VersionInUseError)
@@ -270,6 +294,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 "versions": {version.version_name: _content_of(version) for version in model.versions()},
                 "aliases": model.aliases(),
                 "tags": model.tags,
+                "metrics": model.metrics,
                 "default": model.default.version_name,
             }
             for model in registry.models()

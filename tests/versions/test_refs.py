@@ -16,6 +16,10 @@ edits = st.one_of(
     st.tuples(st.just("with_alias"), aliases, versions),
     st.tuples(st.just("without_alias"), aliases),
     st.tuples(st.just("with_tombstone"), versions, st.just("2026-01-01")),
+    st.tuples(st.just("with_metrics"), st.dictionaries(st.sampled_from("ab"), st.none() | st.floats(0, 1), max_size=2)),
+    st.tuples(st.just("without_metric"), st.sampled_from("ab")),
+    st.tuples(st.just("with_tags"), st.dictionaries(st.sampled_from("ab"), st.none() | st.text(max_size=3))),
+    st.tuples(st.just("with_comment"), st.none() | st.text(max_size=3)),
 )
 
 
@@ -65,6 +69,22 @@ def test_a_document_keeps_its_last_operations_and_counts_all():
     assert head.revision == 200
     assert head.operations[-1] == "199"
     assert len(head.operations) == 64
+
+
+def test_a_head_written_before_models_had_metrics_is_read_and_has_none():
+    plain = read_document(Head().with_alias("champion", "v1").with_tags({"a": "b"}).stamped("op").to_bytes(), "here")
+    del plain["metrics"]
+    head = Head.from_plain(plain)
+    assert (head.aliases, head.tags, head.metrics) == ({"champion": "v1"}, {"a": "b"}, {})
+    assert head.with_metrics({"f1": None}).without_metric("f1") == head
+
+
+def test_what_is_said_about_a_model_changes_by_its_own_edit_alone():
+    head = Head().with_tags({"a": "b"}).with_metrics({"f1": 0.5}).with_comment("checked")
+    assert (head.tags, head.metrics, head.comment) == ({"a": "b"}, {"f1": 0.5}, "checked")
+    assert head.with_metrics({"auc": None}).metrics == {"f1": 0.5, "auc": None}
+    forgotten = head.with_all_deleted(["v1"], "2026-01-01")
+    assert (forgotten.tags, forgotten.metrics, forgotten.comment) == ({}, {}, None)
 
 
 def test_a_tag_given_as_none_is_removed_and_a_metric_given_as_none_is_null():

@@ -161,7 +161,7 @@ def test_an_edit_whose_answer_the_network_dropped_is_applied_exactly_once(
             key,
             Head.from_plain,
             Head(),
-            lambda head: head.with_annotations(tags={**head.tags, name: str(head.revision)}, comment=None),
+            lambda head: head.with_tags({name: str(head.revision)}),
         )
 
     for number in range(earlier_edits):

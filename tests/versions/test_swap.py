@@ -27,7 +27,7 @@ def edit_head(store, transition, **limits):
 
 
 def add_tag(name):
-    return lambda head: head.with_annotations(tags={**head.tags, name: "set"}, comment=head.comment)
+    return lambda head: head.with_tags({name: "set"})
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def add_tag(name):
     [
         *(
             (Head.from_plain, {name: 7})
-            for name in ("default", "aliases", "tombstones", "tags", "comment", "operations")
+            for name in ("default", "aliases", "tombstones", "tags", "metrics", "comment", "operations")
         ),
         (Head.from_plain, {"revision": "7"}),
         (Head.from_plain, {"aliases": {"champion": None}}),

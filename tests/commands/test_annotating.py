@@ -1,0 +1,40 @@
+"""What is said of a version and of its model: set, shown and removed, each on its own."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "shown", "remove"),
+    [
+        ("metric", 'least={"f1": 0.8}', {"least": {"f1": 0.8}}, ("--remove", "least")),
+        ("tag", "owner=ana", {"owner": "ana"}, ("--remove", "owner")),
+    ],
+)
+def test_a_bare_name_is_the_model_itself_and_default_its_default_version(finbert, command, given, shown, remove):
+    def said(reference, *arguments):
+        return finbert.here(command, reference, *arguments, "--json").plain[f"{command}s"]
+
+    before = {version: said(f"finbert/{version}") for version in ("v1", "v2")}
+    assert said("finbert") == {}
+    assert said("finbert", given) == shown
+    assert {version: said(f"finbert/{version}") for version in before} == before
+    assert finbert.here("default", "finbert", "v2").status == 0
+    assert said("finbert@DEFAULT", given) == before["v2"] | shown
+    assert said("finbert/v1") == before["v1"]
+    assert said("finbert", *remove) == {}
+    assert said("finbert/v2") == before["v2"] | shown
+
+
+def test_a_models_metrics_are_shown_among_the_models_and_searched_for_by_nobody(finbert):
+    shown = finbert.here("metric", "finbert", "least_accuracy=0.9").out
+    assert shown.split() == ["metric", "value", "least_accuracy", "0.9"]
+    assert "least_accuracy=0.9" in finbert.here("models").out
+    [model] = finbert.here("models", "--json").plain
+    assert model["metrics"] == {"least_accuracy": 0.9}
+    assert finbert.here("search", "--metric", "least_accuracy >= 0").out == "No version fits.\n"
+
+
+def test_metrics_of_a_model_that_is_not_there_are_refused(finbert):
+    ended = finbert.here("metric", "finbrt", "f1=0.5")
+    assert (ended.status, ended.out) == (1, "")
+    assert "There is no model 'finbrt'" in ended.err
