@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from airflow_provider_hfreg.commands.definition import make_parser
 from airflow_provider_hfreg.commands.menu import MENU
-from airflow_provider_hfreg.commands.places import find_place
+from airflow_provider_hfreg.commands.places import find_place, find_target
 from airflow_provider_hfreg.commands.running import run_command
 
 PROGRAM = "python -m airflow_provider_hfreg"
@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(
         PROGRAM,
         MENU,
-        lambda command, options: run_command(command, options, program=PROGRAM, find_place=find_place),
+        lambda command, options: run_command(
+            command, options, program=PROGRAM, find_place=find_place, find_target=find_target
+        ),
         description=_DESCRIPTION,
     )
     options = parser.parse_args(arguments)

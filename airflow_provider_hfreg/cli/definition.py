@@ -24,6 +24,10 @@ _CONNECTION = argument(
     "--conn-id", metavar="ID", help="Airflow connection of the registry; default: hfreg_default, unless --registry"
 )
 
+_TO_CONNECTION = argument(
+    "--to-conn-id", metavar="ID", help="Airflow connection of the registry to copy into, with its own keys"
+)
+
 
 def get_hfreg_cli_commands() -> list[CLICommand]:
     """Return ``airflow hfreg`` and what is below it."""
@@ -83,15 +87,21 @@ def _given_to_airflow(entry: Command | Group) -> CLICommand:
         description=entry.description or entry.help,
         epilog=entry.epilog(PROGRAM),
         func=_runner(entry),
-        args=[_as_arg(given) for given in (*entry.arguments, _CONNECTION)],
+        args=[_as_arg(given) for given in (*entry.arguments, *_connections(entry))],
     )
+
+
+def _connections(command: Command) -> tuple[Argument, ...]:
+    """Return Airflow's own way to name each registry that a command has to do with."""
+    has_target = any("--to" in given.flags for given in command.arguments)
+    return (_CONNECTION, _TO_CONNECTION) if has_target else (_CONNECTION,)
 
 
 def _runner(command: Command) -> Callable[[Namespace], None]:
     def run(options: Namespace) -> None:
-        from airflow_provider_hfreg.cli.places import find_place  # noqa: PLC0415 - the hook; only when a command runs
+        from airflow_provider_hfreg.cli.places import find_place, find_target  # noqa: PLC0415 - the hook; only here
 
-        status = run_command(command, options, program=PROGRAM, find_place=find_place)
+        status = run_command(command, options, program=PROGRAM, find_place=find_place, find_target=find_target)
         if status:
             sys.exit(status)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from airflow_provider_hfreg.commands import places
 from airflow_provider_hfreg.commands.replies import Place
+from airflow_provider_hfreg.errors import SettingsError
 from airflow_provider_hfreg.hooks.hfreg import HFREG_CONN_ID, HFRegistryHook
 
 
@@ -20,3 +21,17 @@ def find_place(options: Namespace) -> Place:
         return places.find_place(options)
     place = HFRegistryHook(options.conn_id or HFREG_CONN_ID).place
     return replace(place, url=places.url_of(options.registry)) if options.registry else place
+
+
+def find_target(options: Namespace, source: Place) -> Place | None:
+    """
+    Return the place of ``--to-conn-id``, at the URL of ``--to`` where that is given too; without it as everywhere.
+
+    :raises SettingsError: there is no such connection, it has no URL, or a profile is given beside it.
+    """
+    if not options.to_conn_id:
+        return places.find_target(options, source)
+    if options.to_profile or options.to_endpoint_url:
+        raise SettingsError("Give --to-conn-id, or --to-profile and --to-endpoint-url: a connection has its own keys.")
+    place = HFRegistryHook(options.to_conn_id).place
+    return replace(place, url=places.url_of(options.to)) if options.to else place

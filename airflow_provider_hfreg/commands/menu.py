@@ -212,6 +212,8 @@ _MOVE = (
         _REFERENCE,
         argument("target", nargs="?", metavar="MODEL/VERSION", help="default: the same name"),
         argument("--to", metavar="URL", help="the registry to copy into; default: the same one"),
+        argument("--to-profile", metavar="NAME", help="profile of ~/.aws whose keys reach it; default: the same keys"),
+        argument("--to-endpoint-url", metavar="URL", help="its server, where that is another one"),
         argument("--no-annotations", action="store_true", help="leave tags, metrics and comment behind"),
         argument("--no-verify", action="store_true", help="let a server copy files that were not read and compared"),
         _CONSENT,
@@ -219,7 +221,10 @@ _MOVE = (
         "not.\nWithin a registry no byte moves; between two on one server, files are read here and compared with their "
         "digests, and\nthe server copies. What comes from another registry passes the same rules as a folder that is "
         "logged.",
-        examples=("copy finbert/v7 finbert-prod/2026-01", "copy finbert@champion --to s3://production/hfreg"),
+        examples=(
+            "copy finbert/v7 finbert-prod/2026-01",
+            "copy finbert@champion --to s3://production/hfreg --to-profile production",
+        ),
     ),
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from airflow_provider_hfreg.commands.places import url_of
@@ -35,9 +34,7 @@ def import_(asked: Asked) -> Reply:
 def copy(asked: Asked) -> Reply:
     """Copy a version within the registry or into another one."""
     options = asked.options
-    target = asked.registry
-    if options.to:
-        target = replace(asked.place, url=url_of(options.to), read_only=False).open()  # that guards the source
+    target = asked.target
     version = target.copy_version(
         asked.registry.resolve(options.reference),
         keep_annotations=not options.no_annotations,

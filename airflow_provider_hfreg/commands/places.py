@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from airflow_provider_hfreg.commands.replies import Place
@@ -32,23 +33,52 @@ def find_place(options: Namespace) -> Place:
     return place_of(url, os.environ)
 
 
+def find_target(options: Namespace, source: Place) -> Place | None:
+    """
+    Return the place that ``--to`` names, or None: reached as the source is, unless the options say otherwise.
+
+    :raises SettingsError: they say how to reach it, and not where it is.
+    """
+    is_told = bool(options.to_profile or options.to_endpoint_url)
+    if not options.to:
+        if is_told:
+            raise SettingsError(
+                "Which registry? Give --to s3://bucket/prefix beside --to-profile and --to-endpoint-url."
+            )
+        return None
+    there = replace(source, url=url_of(options.to), read_only=False)  # that guards the source
+    if not is_told:
+        return there
+    s3 = s3_settings_of(os.environ, profile_name=options.to_profile, endpoint_url=options.to_endpoint_url)
+    return replace(there, s3=s3)
+
+
 def place_of(url: str, environment: Mapping[str, str]) -> Place:
     """
     Return a place by its URL, or by the path of a folder.
 
     >>> place_of("s3://models/hfreg", {"AWS_ENDPOINT_URL_S3": "http://minio:9000"}).s3
     S3Settings(endpoint_url='http://minio:9000')
-
-    :param environment: an endpoint is taken from it as boto3 would, but told to our client: only so does it know that
-        the server is not Amazon's and may lack its checksums.
     """
-    endpoint = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None
-    settings = S3Settings(
-        endpoint_url=endpoint,
+    return Place(url_of(url), s3_settings_of(environment))
+
+
+def s3_settings_of(
+    environment: Mapping[str, str], *, profile_name: str | None = None, endpoint_url: str | None = None
+) -> S3Settings:
+    """
+    Return how to reach S3 as boto3 would by itself.
+
+    :param profile_name: to be used in place of the keys of the environment.
+    :param endpoint_url: of the server; default: that of the environment, or else of the profile.
+    """
+    endpoint = endpoint_url or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    return S3Settings(
+        endpoint_url=endpoint or None,
+        profile_name=profile_name,
         sse=environment.get("HFREG_SSE") or None,
         sse_kms_key_id=environment.get("HFREG_SSE_KMS_KEY_ID") or None,
     )
-    return Place(url_of(url), settings)
 
 
 def url_of(place: str) -> str:

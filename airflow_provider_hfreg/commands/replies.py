@@ -49,10 +49,13 @@ class Asked:
 
     :param options: what was typed, by the names of the command's arguments.
     :param find_place: gives the registry's place; called by the commands that need one.
+    :param find_target: gives the place of the registry that something is brought to, by the options and, for what they
+        leave out, the place that it comes from; None: they name no other.
     """
 
     options: Namespace
     find_place: Callable[[Namespace], Place]
+    find_target: Callable[[Namespace, Place], Place | None] = lambda _options, _source: None
 
     @cached_property
     def place(self) -> Place:
@@ -67,6 +70,16 @@ class Asked:
     def registry(self) -> Registry:
         """The registry."""
         return self.place.open()
+
+    @cached_property
+    def target(self) -> Registry:
+        """
+        The registry that something is brought to: another one where the options name it, else this one.
+
+        :raises SettingsError: they say who asks there, and not where that is.
+        """
+        place = self.find_target(self.options, self.place)
+        return self.registry if place is None else place.open()
 
 
 @dataclass(frozen=True)

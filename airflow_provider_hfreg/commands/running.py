@@ -24,16 +24,24 @@ from airflow_provider_hfreg.errors import HfregError
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
 
-def run_command(command: Command, options: Namespace, *, program: str, find_place: Callable[[Namespace], Place]) -> int:
+def run_command(
+    command: Command,
+    options: Namespace,
+    *,
+    program: str,
+    find_place: Callable[[Namespace], Place],
+    find_target: Callable[[Namespace, Place], Place | None],
+) -> int:
     """
     Run a command and return its exit status.
 
     :param program: begins the line of an error.
     :param find_place: tells where the registry lies, by the options.
+    :param find_target: tells where that one lies to which something is brought.
     """
     try:
         with _progress_on(sys.stderr):
-            reply: Reply = command.load()(Asked(options, find_place))
+            reply: Reply = command.load()(Asked(options, find_place, find_target))
         _print(_said(reply, as_json=getattr(options, "json", False)))
     except HfregError as error:
         return _ended(f"{program}: {error}", FAILED)

@@ -27,7 +27,9 @@ class S3Settings:
     :param endpoint_url: of a server other than AWS, such as ``http://127.0.0.1:8333``.
     :param region_name: default: the session's, else ``us-east-1``.
     :param access_key_id: with ``secret_access_key`` (and ``session_token`` for temporary ones); default: boto3's chain.
-    :param session: a ready ``boto3.Session``, such as the amazon provider makes from a connection; wins over the keys.
+    :param profile_name: of boto3's configuration, in place of keys; default: boto3's chain.
+    :param session: a ready ``boto3.Session``, such as the amazon provider makes from a connection; wins over the keys
+        and the profile.
     :param sse: server-side encryption asked for on every write: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``.
     :param sse_kms_key_id: the KMS key; default: the account's own for S3.
     :param connect_timeout_s: for the connection, per attempt.
@@ -41,6 +43,7 @@ class S3Settings:
     access_key_id: str | None = field(default=None, repr=False)
     secret_access_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
+    profile_name: str | None = field(default=None, repr=False)
     session: Any = field(default=None, repr=False, compare=False)
     sse: str | None = field(default=None, repr=False)
     sse_kms_key_id: str | None = field(default=None, repr=False)
@@ -57,6 +60,8 @@ class S3Settings:
             raise StorageUrlError("sse_kms_key_id needs sse='aws:kms' (or 'aws:kms:dsse').")
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise StorageUrlError("access_key_id and secret_access_key are given together or not at all.")
+        if self.profile_name is not None and self.access_key_id is not None:
+            raise StorageUrlError("profile_name and access_key_id both say who asks: give one of them.")
 
     @property
     def request_s(self) -> float:
@@ -76,8 +81,8 @@ class S3Settings:
         >>> S3Settings(sse="AES256").reach_as(S3Settings()), S3Settings(region_name="eu-west-1").reach_as(S3Settings())
         (True, False)
         """
-        names = ("endpoint_url", "region_name", "access_key_id", "secret_access_key", "session_token", "session")
-        return all(getattr(self, name) == getattr(other, name) for name in names)
+        keys = ("access_key_id", "secret_access_key", "session_token", "profile_name", "session")
+        return all(getattr(self, name) == getattr(other, name) for name in ("endpoint_url", "region_name", *keys))
 
     def encryption(self) -> dict[str, str]:
         """

@@ -84,6 +84,12 @@ def hfreg(store_url, request, tmp_path):
 
 
 @pytest.fixture
+def command_line(tmp_path):
+    """A function of a registry's URL and variables of the environment that gives the command line there."""
+    return lambda url, environment: CommandLine(url, tmp_path, environment)
+
+
+@pytest.fixture
 def on_folder(file_url, tmp_path):
     """The command line with an empty registry on a folder, for what no store makes a difference to."""
     return CommandLine(file_url, tmp_path, {"HFREG_REGISTRY": file_url, "HFREG_CACHE": str(tmp_path / "cache")})

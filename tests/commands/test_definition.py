@@ -46,7 +46,8 @@ def test_airflow_has_the_same_commands_with_the_same_arguments():
         shown = given if isinstance(entry, Command) else {one.name: one for one in given[entry.name].subcommands}
         for name, command in inner.items():
             flags = [arg.flags for arg in shown[name].args]
-            assert flags == [*(argument.flags for argument in command.arguments), ("--conn-id",)]
+            places = [("--conn-id",), ("--to-conn-id",)] if name == "copy" else [("--conn-id",)]
+            assert flags == [*(argument.flags for argument in command.arguments), *places]
 
 
 def test_the_command_line_works_where_airflow_and_the_model_libraries_are_not_installed(finbert, tmp_path):

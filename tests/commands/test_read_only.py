@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_hfreg.commands.checking import probe
 from airflow_provider_hfreg.commands.moving import copy
+from airflow_provider_hfreg.commands.places import find_target
 from airflow_provider_hfreg.commands.replies import Asked, Place
 from airflow_provider_hfreg.errors import StorageDeniedError
 from airflow_provider_hfreg.registry import Registry
@@ -18,7 +19,7 @@ def place(finbert):
 
 
 def asked(place, **options):
-    return Asked(Namespace(**options), lambda _: place)
+    return Asked(Namespace(**options), lambda _: place, find_target)
 
 
 def test_trying_writes_is_writing(finbert, place):
@@ -31,6 +32,8 @@ def test_trying_writes_is_writing(finbert, place):
 def test_a_copy_from_a_registry_that_is_only_read_goes_to_another_and_not_into_it(finbert, place):
     options = {
         "reference": "finbert/v1",
+        "to_profile": None,
+        "to_endpoint_url": None,
         "no_annotations": False,
         "trust_remote_code": False,
         "no_verify": False,

@@ -14,6 +14,7 @@ from airflow_provider_hfreg.errors import (
     KeyExistsError,
     ObjectChangedError,
     StorageDeniedError,
+    StorageError,
     StorageUnavailableError,
     StorageUrlError,
 )
@@ -111,11 +112,49 @@ def test_nothing_secret_is_in_any_repr(s3_settings, store):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"sse": "rot13"}, {"sse_kms_key_id": "k"}, {"sse": "AES256", "sse_kms_key_id": "k"}, {"access_key_id": "alone"}],
+    [
+        {"sse": "rot13"},
+        {"sse_kms_key_id": "k"},
+        {"sse": "AES256", "sse_kms_key_id": "k"},
+        {"access_key_id": "alone"},
+        {"access_key_id": "key", "secret_access_key": "secret", "profile_name": "other"},
+    ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(wrong):
     with pytest.raises(StorageUrlError):
         S3Settings(**wrong)
+
+
+@pytest.mark.parametrize("told_by", ["profile", "environment"])
+def test_a_server_that_boto3_finds_by_itself_is_known_for_not_amazons(
+    s3_url, s3_settings, tmp_path, monkeypatch, told_by
+):
+    """By keys and an endpoint of a profile, over other keys in the environment; and by the environment alone."""
+    keys = {
+        "aws_access_key_id": s3_settings.access_key_id,
+        "aws_secret_access_key": s3_settings.secret_access_key,
+    }
+    lines = [f"{name} = {value}" for name, value in keys.items()]
+    config = ["[profile other]", "region = us-east-1", f"endpoint_url = {s3_settings.endpoint_url}"]
+    (tmp_path / "credentials").write_text("\n".join(["[other]", *lines]))
+    (tmp_path / "config").write_text("\n".join(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name, value in keys.items():
+        monkeypatch.setenv(name.upper(), value if told_by == "environment" else "of somebody else")
+    if told_by == "environment":
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_settings.endpoint_url)
+    store = S3Store(s3_url, S3Settings(profile_name="other" if told_by == "profile" else None))
+    store.put("key", b"content")
+    assert S3Store(s3_url, s3_settings).get("key") == b"content"
+    assert store._bucket.client.meta.config.request_checksum_calculation == "when_required"
+    assert store._bucket.connection.endpoint == s3_settings.endpoint_url
+
+
+def test_a_profile_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(StorageError, match=r"The config profile \(nobody\) could not be found"):
+        S3Store("s3://bucket", S3Settings(profile_name="nobody")).get("key")
 
 
 def test_a_bucket_root_is_a_store(s3_bucket_url, s3_settings):

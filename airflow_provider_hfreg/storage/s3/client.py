@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import threading
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -60,7 +61,8 @@ class Connection:
     @property
     def endpoint(self) -> str:
         """Where the requests go, for messages."""
-        return self.settings.endpoint_url or "AWS"
+        client = self._clients.get(os.getpid())
+        return self.settings.endpoint_url or ("AWS" if client is None else client.meta.endpoint_url)
 
 
 def _make_client(settings: S3Settings) -> S3Client:
@@ -68,19 +70,41 @@ def _make_client(settings: S3Settings) -> S3Client:
         aws_access_key_id=settings.access_key_id,
         aws_secret_access_key=settings.secret_access_key,
         aws_session_token=settings.session_token,
+        profile_name=settings.profile_name,
     )
     region = settings.region_name or session.region_name or "us-east-1"
-    config = _config(settings)
+
+    def client_of(*, is_amazons: bool) -> S3Client:
+        config = _config(settings, is_amazons=is_amazons)
+        made: S3Client = session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
+        return made
+
     try:
-        client: S3Client = session.client("s3", endpoint_url=settings.endpoint_url, region_name=region, config=config)
+        client = client_of(is_amazons=settings.endpoint_url is None)
+        # The environment or a profile may name another server, and only the client that was made tells.
+        if settings.endpoint_url is None and not _is_amazons(client.meta.endpoint_url):
+            client = client_of(is_amazons=False)
     except ValueError as error:  # boto3's own for an endpoint that is no URL
         raise StorageUrlError(f"{error}; endpoint_url must look like http://host:port or https://host.") from error
     return client
 
 
-def _config(settings: S3Settings) -> Config:
+def _is_amazons(endpoint_url: str) -> bool:
+    """
+    Tell whether a server is one of Amazon's.
+
+    >>> _is_amazons("https://s3.eu-west-1.amazonaws.com"), _is_amazons("https://s3.cn-north-1.amazonaws.com.cn")
+    (True, True)
+    >>> _is_amazons("http://127.0.0.1:8333"), _is_amazons("https://s3.amazonaws.com.example.org")
+    (False, False)
+    """
+    host = urlsplit(endpoint_url).hostname or ""
+    return f".{host}".endswith((".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".api.aws"))
+
+
+def _config(settings: S3Settings, *, is_amazons: bool) -> Config:
     checksums: dict[str, Any] = {}
-    if settings.endpoint_url is not None:
+    if not is_amazons:
         checksums = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
     return Config(
         connect_timeout=settings.connect_timeout_s,
