@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -75,6 +76,7 @@ class Proxy:
 
     server: S3Server
     spoil: Spoil
+    connection_bytes_per_s: float | None = None
     endpoint_url: str = ""
     requests: list[ProxiedRequest] = field(default_factory=list)
     sent_bytes: int = 0
@@ -105,13 +107,16 @@ class Proxy:
 
 
 @contextlib.contextmanager
-def proxied(server: S3Server, spoil: Spoil = lambda _: None) -> Iterator[Proxy]:
+def proxied(
+    server: S3Server, spoil: Spoil = lambda _: None, *, connection_bytes_per_s: float | None = None
+) -> Iterator[Proxy]:
     """
     Run a proxy before ``server``.
 
     :param spoil: asked before each request, from several threads.
+    :param connection_bytes_per_s: no answer's body comes faster, as a far store bounds each of its connections.
     """
-    proxy = Proxy(server, spoil)
+    proxy = Proxy(server, spoil, connection_bytes_per_s)
     handler = type("Handler", (_Handler,), {"proxy": proxy})
     listening = _Listening(("127.0.0.1", 0), handler)
     proxy.endpoint_url = f"http://127.0.0.1:{listening.server_port}"
@@ -180,9 +185,12 @@ class _Handler(BaseHTTPRequestHandler):
         if body is not None and self.command != "HEAD":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        position = 0
+        position, began = 0, time.monotonic()
         while block := body if body is not None else answer.read(_BLOCK_BYTES):
             body = b"" if body is not None else None
+            if self.proxy.connection_bytes_per_s is not None:
+                due_s = (position + len(block)) / self.proxy.connection_bytes_per_s
+                time.sleep(max(0.0, began + due_s - time.monotonic()))
             self._send_block(block, position, spoiled)
             position += len(block)
             if self.close_connection:

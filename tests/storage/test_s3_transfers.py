@@ -134,6 +134,20 @@ def test_a_part_that_is_longer_than_was_asked_for_touches_no_other(stored):
     assert written == {4: b"0123"}
 
 
+def test_many_connections_bring_more_than_the_bound_of_one(stored, seaweedfs, content, tmp_path):
+    """Four ranges, each as long on its way as one alone would be."""
+    with proxied(seaweedfs, connection_bytes_per_s=RANGE_BYTES / 2) as proxy:
+        store = S3Store(stored.url, proxy.settings())
+        began = time.monotonic()
+        store.get("large", length=RANGE_BYTES)
+        alone_s = time.monotonic() - began
+        store.download("large", tmp_path / "came", size_bytes=_SIZE)
+        together_s = time.monotonic() - began - alone_s
+    assert (tmp_path / "came").read_bytes() == content
+    assert alone_s >= 2
+    assert together_s < 3 * 2
+
+
 @pytest.mark.parametrize("number", [0, 2, 3])
 @pytest.mark.parametrize(
     "spoiled",

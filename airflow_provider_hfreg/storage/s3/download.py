@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,9 @@ from airflow_provider_hfreg.storage.files import reserve
 from airflow_provider_hfreg.storage.s3.in_order import in_order
 from airflow_provider_hfreg.storage.s3.parts import ObjectParts, Seen
 
-RANGE_BYTES = 8 << 20
+RANGE_BYTES = 8 << 20  # smaller ones cost more requests; of larger ones the first comes when nearly all have come
 _THREADS = 16  # S3 gives one connection some 90 MB/s
-_AHEAD = 64  # ranges that have come and wait to be hashed: the system holds them, not this process
+_AHEAD = 16  # ranges that have come and wait to be hashed: the system holds them, not this process
 _READ_BACK_BYTES = 1 << 20  # stays in a core's own cache between the read and the hash
 
 
@@ -36,7 +35,6 @@ def download_parts(
     on_bytes: OnBytes | None = None,
     digest: str | None = None,
     size_bytes: int | None = None,
-    range_bytes: int = RANGE_BYTES,
 ) -> None:
     """
     Write an object to ``path``.
@@ -49,12 +47,13 @@ def download_parts(
     :raises DigestMismatchError: it has another digest.
     """
     with path.open("w+b") as target:
-        ranges = _Ranges(parts, target.fileno(), range_bytes)
+        ranges = _Ranges(parts, target.fileno())
         hashed = _ReadBack(target.fileno(), digest)
 
-        def take(starts: Iterable[int]) -> int:
+        def take(first: int, end: int) -> int:
             taken = 0
-            tasks = (partial(ranges.bring, start) for start in starts)
+            starts = range(first, end, RANGE_BYTES)
+            tasks = (partial(ranges.bring, start, min(RANGE_BYTES, end - start)) for start in starts)
             with closing(in_order(tasks, threads=_THREADS, ahead=_AHEAD)) as brought:
                 for start, length in brought:
                     hashed.take(start, length)
@@ -65,11 +64,11 @@ def download_parts(
 
         said_bytes = size_bytes or 0
         reserve(target.fileno(), said_bytes)
-        at_once = range(0, max(said_bytes, 1), range_bytes)
-        taken, total_bytes = take(at_once), ranges.total_bytes
+        asked_bytes = said_bytes or RANGE_BYTES
+        taken, total_bytes = take(0, asked_bytes), ranges.total_bytes
         if total_bytes > said_bytes:
             reserve(target.fileno(), total_bytes)
-        taken += take(range(len(at_once) * range_bytes, total_bytes, range_bytes))
+        taken += take(asked_bytes, total_bytes)
         if taken != total_bytes:
             raise ranges.changed()
         target.truncate(total_bytes)
@@ -79,10 +78,9 @@ def download_parts(
 class _Ranges:
     """The ranges of one object, on their way into one file; threads bring them."""
 
-    def __init__(self, parts: ObjectParts, descriptor: int, range_bytes: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, parts: ObjectParts, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._parts = parts
-        self._range_bytes = range_bytes
         self._seen: Seen | None = None
         self._lock = threading.Lock()
 
@@ -91,15 +89,14 @@ class _Ranges:
         """The object's size, once a range has come; 0 of an empty one."""
         return 0 if self._seen is None else self._seen.total_bytes
 
-    def bring(self, start: int) -> tuple[int, int]:
+    def bring(self, start: int, length: int) -> tuple[int, int]:
         """
-        Write one range to its place; return where it begins and how long it is, 0 behind the object's end.
+        Write one range to its place; return where it begins and how long it is: shorter at the object's end, 0 behind.
 
         :raises ObjectChangedError: it is of another state than those before.
         """
         etag = None if self._seen is None else self._seen.etag
-        length = self._parts.fetch_to(self._write, start, self._range_bytes, etag=etag, on_answer=self._check)
-        return start, length
+        return start, self._parts.fetch_to(self._write, start, length, etag=etag, on_answer=self._check)
 
     def changed(self) -> ObjectChangedError:
         """Return the error for an object that did not stay what it was."""
@@ -115,7 +112,7 @@ class _Ranges:
     def _write(self, start: int, block: bytes) -> None:
         view = memoryview(block)
         while view:
-            written = os.pwrite(self.descriptor, view, start)
+            written = os.pwrite(self._descriptor, view, start)
             view, start = view[written:], start + written
 
 
