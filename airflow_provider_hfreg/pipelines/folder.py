@@ -12,7 +12,6 @@ installed family would add on its own is written down here, too.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from airflow_provider_hfreg.pipelines.arguments import checked_arguments, plain_
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import find_task
 from airflow_provider_hfreg.pipelines.generation import described_generation
+from airflow_provider_hfreg.pipelines.installed import find_version
 from airflow_provider_hfreg.pipelines.json_files import read_json_object
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.pipelines.weights import describe_weights
@@ -109,7 +109,7 @@ def _described(
         architecture=_architecture(config),
         parameter_count=weights.parameter_count,
         weights_size_bytes=weights.size_bytes,
-        transformers_version=_installed_transformers(),
+        transformers_version=find_version("transformers"),
         remote_code=bool(config.get("auto_map")) or task in (config.get("custom_pipelines") or {}),
     )
 
@@ -166,7 +166,7 @@ def _check_head(task: PipelineTask, config: Mapping[str, Any], folder: Path) -> 
 
 def _task_settings(task: PipelineTask, name: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the model's own settings for a task, which transformers 5 reads no more."""
-    heeded = task.last_family is not None or (_installed_transformers() or "").startswith("4.")
+    heeded = task.last_family is not None or (find_version("transformers") or "").startswith("4.")
     return ((config.get("task_specific_params") or {}).get(name) or {}) if heeded else {}
 
 
@@ -183,10 +183,3 @@ def _dtype(given: Any, config: Mapping[str, Any]) -> str | None:
     told = config.get("dtype") or config.get("torch_dtype")
     chosen = told if given in (None, "auto") else given
     return None if chosen is None else str(chosen).removeprefix("torch.")
-
-
-def _installed_transformers() -> str | None:
-    try:
-        return importlib.metadata.version("transformers")
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -6,7 +6,8 @@ import getpass
 import platform
 import socket
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+
+from airflow_provider_hfreg.pipelines.installed import find_version
 
 _PACKAGES = (
     "airflow-provider-hfreg",
@@ -23,13 +24,9 @@ _PACKAGES = (
 
 def describe_environment() -> dict[str, str]:
     """Return the versions of Python and of the installed libraries that matter; imports none of them."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {package: find_version(package) for package in _PACKAGES}
+    installed = {package: version for package, version in found.items() if version is not None}
+    return {"python": platform.python_version(), "platform": platform.platform(), **installed}
 
 
 def describe_writer() -> dict[str, str]:
