@@ -256,8 +256,8 @@ def test_bytes_changed_on_their_way_to_the_server_are_refused(stored, seaweedfs,
 # --- the order
 
 
-@pytest.mark.parametrize("ahead", [0, 2, 9])
-def test_results_come_in_order_and_few_are_held(ahead):
+@pytest.mark.parametrize("at_first", [None, 1, 3])
+def test_results_come_in_order_and_few_are_held(at_first):
     begun, lock = [], threading.Lock()
 
     def task(number):
@@ -267,10 +267,32 @@ def test_results_come_in_order_and_few_are_held(ahead):
         return number
 
     came = []
-    for number in in_order((lambda n=n: task(n) for n in range(60)), threads=4, ahead=ahead):
+    for number in in_order((lambda n=n: task(n) for n in range(60)), threads=4, at_first=at_first):
         came.append(number)
-        assert len(begun) <= number + 4 + ahead + 1
+        assert len(begun) <= number + 4 + 3
     assert came == list(range(60))
+
+
+def most_held(*, task_s, use_s):
+    """Use results as slowly as is said, and return how many were begun and not yet used at most."""
+    begun, most = [], 0
+
+    def task():
+        begun.append(None)
+        time.sleep(task_s)
+
+    for number, _ in enumerate(in_order([task] * 40, threads=8, at_first=2)):
+        most = max(most, len(begun) - number)
+        time.sleep(use_s)
+    return most
+
+
+def test_what_is_done_slower_than_it_is_used_is_done_by_all_threads():
+    assert most_held(task_s=0.05, use_s=0) >= 8
+
+
+def test_what_is_done_faster_than_it_is_used_is_not_held_in_numbers():
+    assert most_held(task_s=0, use_s=0.05) <= 4
 
 
 def test_after_a_failure_nothing_more_is_begun():

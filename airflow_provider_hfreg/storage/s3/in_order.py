@@ -8,10 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 _T = TypeVar("_T")
-_AHEAD = 2  # no thread idles while the first result is used
+_AHEAD = 2  # done or waiting beyond those under way: no thread idles while the first result is used
 
 
-def in_order(tasks: Iterable[Callable[[], _T]], *, threads: int, ahead: int = _AHEAD) -> Generator[_T, None, None]:
+def in_order(
+    tasks: Iterable[Callable[[], _T]], *, threads: int, at_first: int | None = None
+) -> Generator[_T, None, None]:
     """
     Do tasks side by side and yield their results in the tasks' order.
 
@@ -21,16 +23,25 @@ def in_order(tasks: Iterable[Callable[[], _T]], *, threads: int, ahead: int = _A
     The next task is taken when the one before it was handed to a thread, so ``tasks`` may be a generator that works
     beside them. After the first failure nothing more is begun, and its error is raised once what was begun has ended.
 
-    :param threads: at once.
-    :param ahead: results done or waiting beyond those under way: ``threads`` + ``ahead`` + 1 are held at most.
+    :param threads: at once; ``threads`` + 3 results are held at most.
+    :param at_first: so many are held at first, and one more whenever a result but the first has to be waited for. So
+        what is used faster than it is done is done by all threads, and what is not takes no core from its user.
+        Default: as many as are ever held.
     """
+    most = threads + _AHEAD + 1
+    held = most if at_first is None else min(at_first, most)
     with ThreadPoolExecutor(threads) as pool:
         running: deque[Future[_T]] = deque()
+        used = 0
         try:
             for task in tasks:
                 running.append(pool.submit(task))
-                if len(running) > threads + ahead:
-                    yield running.popleft().result()
+                if len(running) >= held:
+                    first = running.popleft()
+                    if used and not first.done():
+                        held = min(held + 1, most)
+                    yield first.result()
+                    used += 1
             while running:
                 yield running.popleft().result()
         finally:
