@@ -29,6 +29,7 @@ from airflow_provider_hfreg.errors import (
 )
 from airflow_provider_hfreg.runs import layout
 from airflow_provider_hfreg.runs.commit import Marker, WrittenShard, commit_shard
+from airflow_provider_hfreg.runs.memory import give_back
 from airflow_provider_hfreg.runs.partitions import own_columns, with_partition
 from airflow_provider_hfreg.runs.parts import ParquetPart, QuarantinedRow, errors_batch, errors_schema
 from airflow_provider_hfreg.runs.plan import PlannedFile, RunDocument
@@ -251,4 +252,6 @@ def execute_shard(
             cancelled=cancelled,
             observe=observe,
         )
-        return commit_shard(output, document, written)
+        marker = commit_shard(output, document, written)
+    give_back()
+    return marker
