@@ -28,19 +28,26 @@ class Batch:
     :param columns: the tokenizer's model inputs, one unpadded list per sequence.
     :param streams: per sequence, the position of its row in the run's whole input and which of the row's sequences it
         is: what its random numbers depend on.
+    :param token_budget: padded tokens that may be there at a time; None where all of the batch may.
     """
 
     columns: Mapping[str, TokenIds]
     streams: Sequence[tuple[int, int]]
+    token_budget: int | None = None
 
 
 @dataclass(frozen=True)
 class BatchOutputs:
-    """What one batch gave, first axis its sequences; see :class:`~airflow_provider_hfreg.pipelines.base.Outputs`."""
+    """
+    What one batch gave, first axis its sequences; see :class:`~airflow_provider_hfreg.pipelines.base.Outputs`.
+
+    :param padded_tokens: that the network read, padding and all, where it did not read the batch as one.
+    """
 
     values: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     ragged: Mapping[str, Ragged] = field(default_factory=dict)
     generated: Sequence[TokenIds] = ()
+    padded_tokens: int | None = None
 
 
 class Forwarder(Protocol):
@@ -50,6 +57,7 @@ class Forwarder(Protocol):
     ``deterministic``: equal sequences give equal outputs, so each is run once. ``new_tokens``: how many tokens a
     sequence may bring. ``growth``: those among them that follow in its own positions, none where a decoder of its own
     writes them. ``copies``: rows of the tensor that a sequence takes. ``company``: which sequences may share a batch.
+    ``turns``: how many budgets' worth of sequences a batch may hold, because they take turns in it.
     """
 
     deterministic: bool
@@ -57,6 +65,7 @@ class Forwarder(Protocol):
     growth: int
     copies: int
     company: Company
+    turns: int
 
     def empty(self) -> BatchOutputs:
         """Return what a batch of no sequences gives."""

@@ -141,7 +141,9 @@ class Engine:
         def cut(positions: IntArray, token_budget: int) -> Sequence[IntArray]:
             batches = cut_batches(
                 lengths[positions],
-                token_budget=1 if forwarder.company is Company.NONE else token_budget // forwarder.copies,
+                token_budget=(
+                    1 if forwarder.company is Company.NONE else token_budget * forwarder.turns // forwarder.copies
+                ),
                 new_tokens=forwarder.new_tokens,
                 equal_lengths=forwarder.company is Company.EQUAL_LENGTH,
                 packed=packed,
@@ -149,7 +151,7 @@ class Engine:
             return [positions[batch] for batch in batches]
 
         def forward(positions: IntArray) -> None:
-            work.keep(positions, forwarder.run(work.batch(positions)), packed=packed)
+            work.keep(positions, forwarder.run(work.batch(positions, self.token_budget)), packed=packed)
 
         def prove() -> None:
             forwarder.run(

@@ -4,6 +4,7 @@ What makes a loaded network fast, each thing only where it was seen to give the 
 - Linear layers are prepacked where that is faster on this processor (:mod:`.prepacked`).
 - Sequences are packed end to end (:mod:`.packed`), and tokens that nobody reads are left out of the last layer
   (:mod:`.arrangement`), for the architectures of two explicit lists.
+- Where a network generates, rows that have ended leave their batch (:mod:`.decode_loop`).
 
 The lists say what can work, a comparison says what does: a handful of sequences through the fitted network against the
 same ones, each alone and unpadded, through the network as it came. Whatever differs, or raises, is taken back with a
@@ -17,6 +18,7 @@ gets to hold never is.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +33,7 @@ from airflow_provider_hfreg.inference.batch import Batch
 from airflow_provider_hfreg.inference.forward import forwarder_for
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
+from airflow_provider_hfreg.inference.loop_proof import scores_alone, scores_padded, scores_together
 from airflow_provider_hfreg.inference.packed import PACKED, register
 from airflow_provider_hfreg.inference.prepacked import is_worth_it, prepack
 from airflow_provider_hfreg.inference.tables import encode_tables
@@ -67,36 +70,56 @@ _TRIALS: Mapping[Forward, Sequence[Mapping[str, Any]]] = {
 
 _WORDS = (17, 6, 6, 1, 0)  # of the texts of a comparison: two of about one length, and as few tokens as there can be
 _TABLE = '{"a": ["b", "c"], "d": ["e", "f"]}'
+_PREPACKED = "with prepacked linear layers"
 _TOLERANCE = 1e-5  # of the largest number; coarser dtypes have theirs, some units in the last place
 _UNITS = 8
+_ROUNDING = 1e-4  # of the largest number, at most: a token in a wrong place changes the scores by far more
 
 
 def fitted(loaded: LoadedPipeline, *, prepacks: Callable[[Any], bool] = is_worth_it) -> LoadedPipeline:
     """
     Return a loaded model as fast as it was seen to be right; its network is changed and must be nobody else's.
 
-    Generation has many passes and is none of this module's; an accelerator has kernels of its own.
+    An accelerator has kernels of its own.
 
     :param prepacks: tells whether prepacked layers are faster for a network, here.
     """
-    trials = _TRIALS.get(loaded.task.forward)
-    if trials is None or loaded.device.type != "cpu":
+    if loaded.device.type != "cpu":
         return loaded
+    if loaded.task.forward is Forward.GENERATE:
+        return _fitted_generator(loaded, prepacks)
+    trials = _TRIALS[loaded.task.forward]
     together = _batch(loaded)
     alone = [_one(together, place) for place in range(len(together.streams))]
     expected = _outputs(loaded, trials, alone)
     if prepacks(loaded.network):
         back = prepack(loaded.network)
-        if not _agrees(loaded, trials, alone, expected, "with prepacked linear layers"):
+        if not _agrees(loaded, expected, lambda: _outputs(loaded, trials, alone), _PREPACKED):
             back()
     for layout in _candidates(loaded):
         with _attention(loaded, packed=layout.packed) as keep:
             candidate = replace(loaded, layout=layout)
             how = "with sequences end to end" if layout.packed else "with what is read of its last layer"
-            if _agrees(candidate, trials, [together], expected, how):
+            if _agrees(loaded, expected, functools.partial(_outputs, candidate, trials, [together]), how):
                 keep()
                 return candidate
     return loaded
+
+
+def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> LoadedPipeline:
+    try:
+        expected = scores_alone(loaded)
+        # What runs otherwise are padded batches: how far rounding carries those is no fault, as long as it is rounding.
+        rounding = min(2 * _difference(expected, scores_padded(loaded)), _ROUNDING)
+    except Exception as error:  # noqa: BLE001  it may need what no comparison gives it; a run will tell
+        log.warning("%s cannot be compared and is run as it is: %s", type(loaded.network).__name__, error)
+        return loaded
+    if prepacks(loaded.network):
+        back = prepack(loaded.network)
+        if not _agrees(loaded, expected, lambda: scores_alone(loaded), _PREPACKED):
+            back()
+    leaves = _agrees(loaded, expected, lambda: scores_together(loaded), "with rows that leave their batch", rounding)
+    return replace(loaded, rows_leave=leaves)
 
 
 @contextlib.contextmanager
@@ -152,20 +175,20 @@ def _outputs(loaded: LoadedPipeline, trials: Sequence[Mapping[str, Any]], batche
 
 
 def _agrees(
-    loaded: LoadedPipeline,
-    trials: Sequence[Mapping[str, Any]],
-    batches: Sequence[Batch],
-    expected: _Numbers,
-    how: str,
+    loaded: LoadedPipeline, expected: _Numbers, run: Callable[[], _Numbers], how: str, rounding: float = 0.0
 ) -> bool:
-    """Tell whether the batches give the numbers that each sequence gave alone, before; say so in the log if not."""
+    """
+    Tell whether a way to run gives the numbers that each sequence gave alone, before; say so in the log if not.
+
+    :param rounding: difference that is known to mean nothing.
+    """
     name = type(loaded.network).__name__
     try:
-        difference = _difference(expected, _outputs(loaded, trials, batches))
+        difference = _difference(expected, run())
     except Exception as error:  # noqa: BLE001  whatever a network raises at this, it cannot be run so
         log.warning("%s cannot be run %s and is run without: %s: %s", name, how, type(error).__name__, error)
         return False
-    limit = max(_TOLERANCE, _UNITS * torch.finfo(loaded.network.dtype).eps)
+    limit = max(_TOLERANCE, rounding, _UNITS * torch.finfo(loaded.network.dtype).eps)
     if difference <= limit:
         return True
     log.warning("%s differs by %.1e (of %.0e allowed) %s and is run without", name, difference, limit, how)

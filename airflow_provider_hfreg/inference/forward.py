@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, Forwarder, TokenIds, company_of
+from airflow_provider_hfreg.inference.decode_loop import DecodeLoop
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import (
     SAMPLING_OFF,
@@ -28,6 +29,8 @@ from airflow_provider_hfreg.inference.pooling import Embedding
 from airflow_provider_hfreg.inference.sampling import DrawToken, stream_seed
 from airflow_provider_hfreg.inference.single_pass import SequenceLogits, SpanLogits, TableLogits, TokenLogits
 from airflow_provider_hfreg.pipelines.base import Forward, TaskContext
+
+_TURNS = 4  # the rows of as many batches take turns: the last ones of a batch go on alone, so there are fewer of those
 
 
 def forwarder_for(loaded: LoadedPipeline, context: TaskContext, *, seed: int) -> Forwarder:
@@ -63,7 +66,8 @@ class GenerateForwarder:
     """
     New token ids per sequence: greedy, by beams, or drawn with each sequence's own generator.
 
-    What comes back for a sequence is what it would have got alone: padding that only the batch made is cut off.
+    What comes back for a sequence is what it would have got alone: padding that only the batch made is cut off. Rows
+    that have ended leave their batch where the network and the settings allow it (:mod:`.decode_loop`).
     """
 
     def __init__(self, loaded: LoadedPipeline, settings: GenerationSettings, seed: int) -> None:
@@ -81,6 +85,9 @@ class GenerateForwarder:
         self.copies = max(self._texts_each, int(settings["num_beams"]))
         # Beam sampling and the settings that run alone draw from torch's global generator, seeded for each sequence.
         self._draws = settings.samples and self.company is not Company.NONE
+        self._rows_leave = loaded.rows_leave and settings.rows_may_leave
+        waits = self._rows_leave and self._decoder_only and settings.rows_may_wait and self.company is Company.ANY
+        self.turns = _TURNS if waits else 1
 
     def empty(self) -> BatchOutputs:
         """Return no texts."""
@@ -93,23 +100,33 @@ class GenerateForwarder:
         inputs = padded({"input_ids": prompts}, self._loaded.tokenizer, self._loaded.device, side=side)
         start = inputs["input_ids"].shape[1] if self._decoder_only else 1
         stop = self._stop_strings(start)
+        loop = DecodeLoop(self._places(inputs["input_ids"].shape[1], batch)) if self._rows_leave else None
         with torch.inference_mode(), self._random_numbers(batch):
             tokens = self._loaded.network.generate(
                 **inputs,
                 **self._arguments(),
                 logits_processor=self._draw_tokens(batch),
                 stopping_criteria=None if stop is None else transformers.StoppingCriteriaList([stop]),
+                **({} if loop is None else loop.arguments(self._loaded.network, inputs)),
             )
         texts = tokens[:, start:].tolist()
-        lengths = _lengths(
-            texts, frozenset(self._settings.end_tokens), None if stop is None else stop.tokens_until_stop
+        ends = frozenset(self._settings.end_tokens)
+        lengths = loop.lengths if loop else _lengths(texts, ends, None if stop is None else stop.tokens_until_stop)
+        return BatchOutputs(
+            generated=self._by_sequence(texts, lengths, batch.columns["input_ids"]),
+            padded_tokens=loop.padded_tokens if loop else None,
         )
-        return BatchOutputs(generated=self._by_sequence(texts, lengths, batch.columns["input_ids"]))
 
     @property
     def _rows_each(self) -> int:
         """Rows of the tensor per sequence: drawn texts of one prompt are rows of their own, beams are not."""
         return self._texts_each if self._draws else 1
+
+    def _places(self, longest: int, batch: Batch) -> int | None:
+        """Return how many rows of the tensor the budget allows at a time, None for all."""
+        if batch.token_budget is None or self.turns == 1:
+            return None
+        return max(1, batch.token_budget // (longest + self.new_tokens))
 
     def _prompt(self, ids: Sequence[int]) -> Sequence[int]:
         """Return the prompt; an empty one starts from the model's first token, as ``generate`` does without input."""

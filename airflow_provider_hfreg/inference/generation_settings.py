@@ -129,12 +129,37 @@ class GenerationSettings:
 
         :param decoder_only: the text goes on from its prompt, and padding stands before both.
         """
-        names = {name for name in {**self.model, **self.given} if self[name] is not None and self._acts(name)}
+        names = self._acting()
         if names - _BLIND_TO_PADDING - _SEE_PADDING or (self.searches and (self.samples or self["stop_strings"])):
             return Company.NONE
         if decoder_only:
             return Company.EQUAL_LENGTH if names & _SEE_PADDING or self["max_new_tokens"] is None else Company.ANY
         return Company.EQUAL_LENGTH if names & _SEE_WHAT_WAS_READ else Company.ANY
+
+    @property
+    def rows_may_leave(self) -> bool:
+        """
+        Tell whether each step of a row depends on that row's tokens and nothing else, so that it may leave its batch.
+
+        >>> GenerationSettings({"max_new_tokens": 5, "repetition_penalty": 1.1}, {}).rows_may_leave
+        True
+        >>> GenerationSettings({"num_beams": 2}, {}).rows_may_leave
+        False
+        """
+        known = (_BLIND_TO_PADDING | _SEE_PADDING) - _SEE_WHAT_WAS_READ
+        return not self.searches and self["use_cache"] is not False and self._acting() <= known
+
+    @property
+    def rows_may_wait(self) -> bool:
+        """
+        Tell whether a step depends on nothing but a row's last tokens, so that it may begin after others in its batch.
+
+        >>> GenerationSettings({"max_new_tokens": 5, "do_sample": True}, {}).rows_may_wait
+        True
+        >>> GenerationSettings({"max_new_tokens": 5, "min_new_tokens": 2}, {}).rows_may_wait
+        False
+        """
+        return self.rows_may_leave and self._acting() <= _BLIND_TO_PADDING - {"min_new_tokens"}
 
     @property
     def searches(self) -> bool:
@@ -163,6 +188,9 @@ class GenerationSettings:
         said = {**self.model, **self.given}
         longer = {name: said[name] + tokens for name, new in limits if said.get(name) and self[new] is None}
         return GenerationSettings({**self.given, **longer}, self.model)
+
+    def _acting(self) -> set[str]:
+        return {name for name in {**self.model, **self.given} if self[name] is not None and self._acts(name)}
 
     def _acts(self, name: str) -> bool:
         """Tell whether a setting does anything; max_length is silenced by max_new_tokens, as generate does it."""
@@ -223,6 +251,18 @@ def model_settings(config: Any) -> dict[str, Any]:
         and not name.startswith("_")
         and value is not None
         and value != defaults.get(name)
+    }
+
+
+def best_tokens(config: Any) -> dict[str, Any]:
+    """Return settings under which ``generate`` takes the best token of untouched scores, whatever a model's own say."""
+    touching = _SEE_PADDING - {"max_length"} | {"min_new_tokens"}
+    alone = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "early_stopping": False}
+    off = {**SAMPLING_OFF, **alone, "length_penalty": 1.0}
+    known = names()
+    return {
+        **dict.fromkeys(model_settings(config).keys() & touching),
+        **{name: value for name, value in off.items() if name in known},
     }
 
 

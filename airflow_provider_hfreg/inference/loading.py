@@ -49,6 +49,7 @@ class LoadedPipeline:
     :param token_limit: tokens that it can read; None where nothing bounds them.
     :param context: what the task may know, with the version's parameters; a run puts its own over them.
     :param layout: how sequences lie in a batch; what any network runs unless :mod:`.fitting` found better.
+    :param rows_leave: a generating network was seen to give the same when rows that have ended leave their batch.
     """
 
     task: PipelineTask
@@ -59,6 +60,7 @@ class LoadedPipeline:
     token_limit: int | None
     context: TaskContext
     layout: Layout = field(default_factory=Layout)
+    rows_leave: bool = False
 
 
 def load_pipeline(

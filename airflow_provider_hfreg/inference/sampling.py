@@ -46,7 +46,9 @@ class DrawToken(transformers.LogitsProcessor):  # type: ignore[misc]  # transfor
     def __init__(self, settings: GenerationSettings, seeds: Sequence[int], device: torch.device) -> None:
         self._warpers = _warpers(settings, device)
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._block = torch.empty(len(seeds), 0)
+        self._numbers = torch.empty(len(seeds), _BLOCK)
+        self._drawn = [0] * len(seeds)
+        self._rows: Sequence[int] = range(len(seeds))
         self._device = device
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -58,11 +60,19 @@ class DrawToken(transformers.LogitsProcessor):  # type: ignore[misc]  # transfor
         drawn = torch.searchsorted(mass, self._next() * mass[:, -1:], right=True)
         return torch.full_like(scores, -torch.inf).scatter_(1, drawn, 0.0)
 
+    def turn_to(self, rows: Sequence[int]) -> None:
+        """Draw for these rows of the batch from now on."""
+        self._rows = list(rows)
+
     def _next(self) -> torch.Tensor:
-        if self._block.shape[1] == 0:
-            self._block = torch.stack([torch.rand(_BLOCK, generator=generator) for generator in self._generators])
-        number, self._block = self._block[:, :1], self._block[:, 1:]
-        return number.double().to(self._device)
+        for row in self._rows:
+            if self._drawn[row] % _BLOCK == 0:
+                self._numbers[row] = torch.rand(_BLOCK, generator=self._generators[row])
+        places = [self._drawn[row] % _BLOCK for row in self._rows]
+        numbers = self._numbers[list(self._rows), places]
+        for row in self._rows:
+            self._drawn[row] += 1
+        return numbers[:, None].double().to(self._device)
 
 
 def _warpers(settings: GenerationSettings, device: torch.device) -> list[Any]:

@@ -27,6 +27,7 @@ class SinglePass(ABC):
     new_tokens = 0
     growth = 0
     copies = 1
+    turns = 1
 
     def __init__(self, loaded: LoadedPipeline) -> None:
         self._loaded = loaded

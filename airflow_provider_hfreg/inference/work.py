@@ -53,10 +53,10 @@ class Work:
     def __len__(self) -> int:
         return len(self.encoded.lengths)
 
-    def batch(self, positions: IntArray) -> Batch:
+    def batch(self, positions: IntArray, token_budget: int) -> Batch:
         """Return the batch of these sequences."""
         columns = {name: [values[place] for place in positions] for name, values in self.encoded.columns.items()}
-        return Batch(columns, [self.streams[place] for place in positions])
+        return Batch(columns, [self.streams[place] for place in positions], token_budget)
 
     def keep(self, positions: IntArray, outputs: BatchOutputs, *, packed: bool) -> None:
         """
@@ -73,7 +73,8 @@ class Work:
         self._generated.update(zip(positions.tolist(), outputs.generated, strict=False))
         lengths = self.encoded.lengths[positions]
         self.tokens += int(lengths.sum())
-        self.padded_tokens += int(lengths.sum() if packed else lengths.max() * len(positions))
+        padded_tokens = int(lengths.sum() if packed else lengths.max() * len(positions))
+        self.padded_tokens += padded_tokens if outputs.padded_tokens is None else outputs.padded_tokens
 
     def outputs(self, empty: BatchOutputs) -> tuple[Outputs, list[RowError]]:
         """

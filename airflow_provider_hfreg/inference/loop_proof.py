@@ -1,0 +1,112 @@
+"""
+What a network's scores are when rows leave a batch one by one, and when each prompt runs alone in ``generate``.
+
+A loaded network is asked for both, once: only where they are the same does it generate with the loop of
+:mod:`.decode_loop`. The prompts begin alike, are of several lengths, leave at several steps, and some wait for a place:
+so rows move, prompts lose padding on their left and an encoder's texts some behind their ends. How far rounding carries
+a network is its own: the scores of ``generate`` in one padded batch, which is what runs otherwise, tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from airflow_provider_hfreg.inference.decode_loop import DecodeLoop
+from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.inference.generation_settings import best_tokens
+from airflow_provider_hfreg.inference.loading import LoadedPipeline
+from airflow_provider_hfreg.inference.padding import padded
+
+_BEGINNING = 3  # tokens of all
+_PROMPTS = (6, 17, 6, 1, 11)  # tokens of each, behind those
+_STEPS = (2, 1, 1, 3, 2)  # after which each leaves
+_PLACES = 3
+_AT_ONCE = 24  # tokens: some prompts are read together, some apart
+
+Scores = Mapping[str, npt.NDArray[np.float64]]
+
+
+def scores_alone(loaded: LoadedPipeline) -> Scores:
+    """Return the scores of all steps of each prompt, run by ``generate`` alone."""
+    found: dict[str, npt.NDArray[np.float64]] = {}
+    for row, prompt in enumerate(_prompts(loaded)):
+        found |= _scores(loaded, [prompt], [row], loop=None)
+    return found
+
+
+def scores_together(loaded: LoadedPipeline) -> Scores:
+    """Return the same scores, of all prompts in one batch that each leaves at its step."""
+    prompts = _prompts(loaded)
+    return _scores(loaded, prompts, range(len(prompts)), loop=DecodeLoop(_PLACES, shared=_BEGINNING, at_once=_AT_ONCE))
+
+
+def scores_padded(loaded: LoadedPipeline) -> Scores:
+    """Return the same scores and more, of all prompts in one batch that none leaves."""
+    prompts = _prompts(loaded)
+    return _scores(loaded, prompts, range(len(prompts)), loop=None)
+
+
+class _Rows:
+    """Which rows of the batch are there, and how many steps each has behind it."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        self._rows = list(rows)
+        self._steps = Counter[int]()
+
+    def turn_to(self, rows: Sequence[int]) -> None:
+        self._rows = list(rows)
+
+
+class _Noted(_Rows, transformers.LogitsProcessor):  # type: ignore[misc]  # transformers is untyped
+    """Notes each row's scores and changes nothing."""
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__(rows)
+        self.scores: dict[str, npt.NDArray[np.float64]] = {}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002  as it is called
+        for row, numbers in zip(self._rows, scores.double().numpy(), strict=True):
+            self.scores[f"{row} {self._steps[row]}"] = numbers
+        self._steps.update(self._rows)
+        return scores
+
+
+class _LeavesAtItsStep(_Rows, transformers.StoppingCriteria):  # type: ignore[misc]  # as above
+    """Ends each row after its number of steps."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002  as above
+        self._steps.update(self._rows)
+        return torch.tensor([self._steps[row] >= _STEPS[row] for row in self._rows])
+
+
+def _scores(
+    loaded: LoadedPipeline, prompts: Sequence[Sequence[int]], rows: Sequence[int], *, loop: DecodeLoop | None
+) -> Scores:
+    network = loaded.network
+    side: Literal["left", "right"] = "right" if network.config.is_encoder_decoder else "left"
+    inputs = padded({"input_ids": prompts}, loaded.tokenizer, loaded.device, side=side)
+    noted = _Noted(rows)
+    with torch.inference_mode():
+        network.generate(
+            **inputs,
+            **best_tokens(network.generation_config),
+            max_new_tokens=max(_STEPS) + 1,
+            eos_token_id=None,
+            pad_token_id=loaded.tokenizer.pad_token_id or 0,
+            logits_processor=transformers.LogitsProcessorList([noted]),
+            stopping_criteria=transformers.StoppingCriteriaList([_LeavesAtItsStep(rows)]),
+            **({} if loop is None else loop.arguments(network, inputs)),
+        )
+    return noted.scores
+
+
+def _prompts(loaded: LoadedPipeline) -> list[list[int]]:
+    known = min(len(loaded.tokenizer), loaded.network.get_input_embeddings().weight.shape[0])
+    draw = np.random.default_rng(0)
+    beginning = draw.integers(known, size=_BEGINNING).tolist()
+    return [beginning + draw.integers(known, size=count).tolist() for count in _PROMPTS]

@@ -1,0 +1,372 @@
+"""Rows leave their batch when they end, and every text is still the one that the row gets alone."""
+
+import functools
+import json
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_hfreg import inference
+
+ENDS = [token for token in range(5, 400) if token % 10 in (0, 3, 5, 8)]  # so many that rows end at different steps
+LANGUAGES = {"mbart": {"forced_bos_token_id": 41, "forced_eos_token_id": 1}, "m2m100": {"forced_bos_token_id": 41}}
+CAUSAL, SEQ2SEQ = ("gpt2", "llama"), ("t5", "bart", "marian", "mbart", "m2m100")
+TEXTS = (
+    "the film was good",
+    "",
+    "Das Essen war größtenteils köstlich, der Service leider nicht.",
+    "it's",
+    "この映画はとても面白かったです。",
+    "a dull plot, wooden acting",
+    "10/10 ",
+    "the film was fine",
+    "nobody asked for the music, and it simply is what it is",
+)
+SETTINGS = {
+    "plain": {},
+    "ends": {"eos_token_id": ENDS},
+    "at least": {"eos_token_id": ENDS, "min_new_tokens": 4},
+    "penalty": {"eos_token_id": ENDS, "repetition_penalty": 1.3},
+    "no pairs twice": {"eos_token_id": ENDS, "no_repeat_ngram_size": 2},
+    "suppressed": {"eos_token_id": ENDS, "suppress_tokens": [31, 140, 141], "begin_suppress_tokens": ENDS[:50]},
+    "one token": {"max_new_tokens": 1},
+    "total length": {"eos_token_id": ENDS, "max_new_tokens": None, "max_length": 50},
+}
+
+# Asked with a total length alone, 4.57's pipelines of encoder-decoders keep their own number of new tokens.
+CASES = [(each, name) for each in (*CAUSAL, *SEQ2SEQ) for name in SETTINGS if each in CAUSAL or name != "total length"]
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    from airflow_provider_hfreg.testing.models import text_generator, text_to_text_model
+
+    @functools.cache
+    def folder(architecture):
+        path = tmp_path_factory.mktemp(architecture)
+        if architecture == "m2m100":
+            return m2m100(path)
+        make = text_generator if architecture in CAUSAL else text_to_text_model
+        return make(path, architecture=architecture)
+
+    return folder
+
+
+def m2m100(folder):
+    from airflow_provider_hfreg.inference.frameworks import transformers
+    from airflow_provider_hfreg.testing.models import unigram_tokenizer, write_model
+
+    tokenizer = unigram_tokenizer()
+    sides = {
+        f"{side}_{what}": count
+        for side in ("encoder", "decoder")
+        for what, count in {"layers": 2, "attention_heads": 2, "ffn_dim": 64}.items()
+    }
+    config = transformers.M2M100Config(
+        d_model=32,
+        max_position_embeddings=64,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        **sides,
+    )
+    return write_model(folder, transformers.AutoModelForSeq2SeqLM, config, tokenizer, 0, alike=True)
+
+
+@pytest.fixture(scope="module")
+def load(folder_of):
+    """Load a network and fit it."""
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+    from airflow_provider_hfreg.pipelines.folder import describe_folder
+
+    def loaded(architecture, folder=None, **parameters):
+        folder = folder or folder_of(architecture)
+        spec = describe_folder(folder, task_of(architecture), parameters)
+        return fitted(load_pipeline(folder, spec, device="cpu"))
+
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def engines(load):
+    """Return an engine on a fitted network."""
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    @functools.cache
+    def engine(architecture):
+        return Engine(load(architecture))
+
+    return engine
+
+
+@pytest.fixture(scope="module")
+def alone(folder_of):
+    """Ask transformers' own pipeline for one text."""
+
+    @functools.cache
+    def pipe(architecture):
+        return inference.pipeline(task_of(architecture), str(folder_of(architecture)), device="cpu")
+
+    @functools.cache
+    def answer(architecture, setting, text):
+        return pipe(architecture)(text, **arguments_of(architecture, setting))
+
+    return answer
+
+
+def task_of(architecture):
+    return "text-generation" if architecture in CAUSAL else "text2text-generation"
+
+
+def arguments_of(architecture, setting):
+    given = {"do_sample": False, "num_beams": 1, "max_new_tokens": 12, **LANGUAGES.get(architecture, {})}
+    given |= SETTINGS[setting]
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def window(texts):
+    return pa.record_batch({"inputs": pa.array(texts, pa.string())})
+
+
+def answers(result):
+    (name,) = result.outputs.schema.names
+    values = result.outputs.column(name).to_pylist()
+    return [json.loads(value) if name == "outputs" else [{name: value}] for value in values]
+
+
+@pytest.mark.parametrize("architecture", [*CAUSAL, *SEQ2SEQ])
+def test_the_plain_architectures_let_rows_leave(architecture, engines):
+    assert engines(architecture).loaded.rows_leave
+
+
+@pytest.mark.parametrize(("architecture", "setting"), CASES)
+def test_each_text_is_the_one_of_its_row_alone(architecture, setting, engines, alone):
+    result = engines(architecture).run(window(TEXTS), arguments_of(architecture, setting))
+
+    assert result.errors == ()
+    assert answers(result) == [alone(architecture, setting, text) for text in TEXTS]
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_neither_order_nor_batches_change_a_text(data, engines, alone):
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    architecture, setting = data.draw(st.sampled_from(CASES))
+    texts = data.draw(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=14))
+    engine = Engine(engines(architecture).loaded, token_budget=data.draw(st.integers(1, 600)))
+
+    result = engine.run(window(texts), arguments_of(architecture, setting))
+
+    assert result.errors == ()
+    assert answers(result) == [alone(architecture, setting, text) for text in texts]
+
+
+@pytest.mark.parametrize("architecture", [*CAUSAL, *SEQ2SEQ])
+def test_a_row_runs_as_often_as_it_has_tokens_and_no_more(architecture, engines):
+    engine = engines(architecture)
+    arguments = arguments_of(architecture, "ends" if architecture in CAUSAL else "no pairs twice")
+    texts = [text for text in TEXTS if text]
+    rows = []
+    hook = engine.loaded.network.register_forward_hook(lambda _module, _inputs, out: rows.append(len(out.logits)))
+    try:
+        engine.run(window(texts), arguments)
+    finally:
+        hook.remove()
+
+    assert max(rows) == len(texts)
+    assert sum(rows) == new_tokens(engine.loaded, texts, arguments)
+    assert rows == sorted(rows, reverse=True)
+    assert len(set(rows)) > 1  # they left at different steps
+
+
+def new_tokens(loaded, texts, arguments):
+    """Count the tokens that generate writes for each text alone."""
+    prompts = [loaded.tokenizer(text, return_tensors="pt") for text in texts]
+    written = [
+        loaded.network.generate(
+            prompt["input_ids"], attention_mask=prompt["attention_mask"], pad_token_id=0, **arguments
+        )
+        for prompt in prompts
+    ]
+    before = [1 if loaded.network.config.is_encoder_decoder else prompt["input_ids"].shape[1] for prompt in prompts]
+    return sum(len(each[0]) - start for each, start in zip(written, before, strict=True))
+
+
+@pytest.mark.parametrize("architecture", [*CAUSAL, *SEQ2SEQ])
+def test_a_batch_of_many_tokens_is_read_in_parts(architecture, engines):
+    from dataclasses import replace
+
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    texts = [f"{text} {number}" for number in range(70) for text in (TEXTS[2], TEXTS[4], TEXTS[8])]
+    loaded = engines(architecture).loaded
+    reader = loaded.network.get_encoder() if architecture in SEQ2SEQ else loaded.network
+    read = []
+    hook = reader.register_forward_hook(
+        lambda _module, _inputs, given, _out: read.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    try:
+        result = Engine(loaded).run(window(texts), arguments_of(architecture, "ends"))
+    finally:
+        hook.remove()
+
+    assert sum(len(loaded.tokenizer(text)["input_ids"]) for text in texts) > 2048 >= max(read)
+    by_generate = Engine(replace(loaded, rows_leave=False))
+    assert answers(result) == answers(by_generate.run(window(texts), arguments_of(architecture, "ends")))
+
+
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_rows_that_wait_take_the_places_of_those_that_left(architecture, engines, alone):
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    loaded = engines(architecture).loaded
+    texts = [text for text in TEXTS if text]
+    longest = max(len(loaded.tokenizer(text)["input_ids"]) for text in texts)
+    places = 3
+    rows, read = [], []
+
+    def note(_module, _inputs, given, out):
+        rows.append(len(out.logits))
+        read.append(given["input_ids"].shape[1] > 1)
+
+    hook = loaded.network.register_forward_hook(note, with_kwargs=True)
+    try:
+        result = Engine(loaded, token_budget=places * (longest + 12)).run(
+            window(texts), arguments_of(architecture, "ends")
+        )
+    finally:
+        hook.remove()
+
+    assert answers(result) == [alone(architecture, "ends", text) for text in texts]
+    assert max(rows) == places
+    assert sum(rows) == new_tokens(loaded, texts, arguments_of(architecture, "ends"))
+    assert sum(read) > -(-len(texts) // places)  # prompts joined while others went on
+
+
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_a_beginning_that_all_prompts_share_is_read_once(architecture, engines, alone):
+    loaded = engines(architecture).loaded
+    beginning = "a dull plot, wooden acting, and an ending nobody asked for!"
+    texts = [f"{beginning} {rest}" for rest in ("good", "the film was good", "10/10 :)", "it's", "year after year")]
+    lengths = [len(loaded.tokenizer(text)["input_ids"]) for text in texts]
+    read = []
+    hook = loaded.network.get_input_embeddings().register_forward_hook(
+        lambda _module, inputs, _out: read.append(inputs[0].numel())
+    )
+    try:
+        result = engines(architecture).run(window(texts), arguments_of(architecture, "one token"))
+    finally:
+        hook.remove()
+
+    assert answers(result) == [alone(architecture, "one token", text) for text in texts]
+    shared = read[0]
+    assert shared >= 16
+    assert sum(read) == shared + len(texts) * (max(lengths) - shared)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_texts_that_begin_alike_stay_what_they_are(data, engines, alone):
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    architecture = data.draw(st.sampled_from(CAUSAL))
+    sentence = "the film was good and the music better than anything I heard this year"
+    beginning = sentence[: data.draw(st.integers(40, len(sentence)))]
+    rests = data.draw(st.lists(st.sampled_from(["", " it", " it's bad", " at the ending", "! 10/10 :)"]), min_size=1))
+    texts = [beginning + rest for rest in rests]
+    engine = Engine(engines(architecture).loaded, token_budget=data.draw(st.integers(40, 400)))
+
+    result = engine.run(window(texts), arguments_of(architecture, "ends"))
+
+    assert answers(result) == [alone(architecture, "ends", text) for text in texts]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_drawn_texts_depend_on_the_seed_alone_whoever_leaves(architecture, engines):
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    loaded = engines(architecture).loaded
+    drawn = {"do_sample": True, "num_beams": 1, "max_new_tokens": 12, "eos_token_id": ENDS, "top_k": 0}
+    texts = list(TEXTS[2:])
+
+    together = answers(Engine(loaded).run(window(texts), drawn, seed=3))
+    by_few = answers(Engine(loaded, token_budget=100).run(window(texts), drawn, seed=3))
+    each = [answers(Engine(loaded).run(window([text]), drawn, seed=3, first_row=row)) for row, text in enumerate(texts)]
+
+    assert [[answer] for answer in together] == [[answer] for answer in by_few] == each
+    assert answers(Engine(loaded).run(window(texts), drawn, seed=4)) != together
+
+
+@pytest.mark.parametrize("given", [{"num_beams": 2}, {"encoder_no_repeat_ngram_size": 2}, {"use_cache": False}])
+def test_settings_that_look_beyond_the_row_or_need_all_rows_are_left_to_generate(given, engines, folder_of):
+    arguments = {"num_beams": 1, "max_new_tokens": 8, "eos_token_id": ENDS[:20], **given}
+    texts = [text for text in TEXTS if text]
+    engine = engines("t5")
+    rows = []
+    hook = engine.loaded.network.register_forward_hook(lambda _module, _inputs, out: rows.append(len(out.logits)))
+    try:
+        result = engine.run(window(texts), arguments)
+    finally:
+        hook.remove()
+
+    pipe = inference.pipeline("text2text-generation", str(folder_of("t5")), device="cpu")
+    assert answers(result) == [pipe(text, **arguments) for text in texts]
+    assert sum(rows) > len(set(rows))
+
+
+def test_a_network_that_mixes_the_rows_of_a_batch_keeps_them_and_the_log_says_so(folder_of, caplog):
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+    from airflow_provider_hfreg.pipelines.folder import describe_folder
+
+    folder = folder_of("llama")
+    loaded = load_pipeline(folder, describe_folder(folder, "text-generation", {}), device="cpu")
+    embeddings = loaded.network.get_input_embeddings()
+    embeddings.register_forward_hook(lambda _module, _inputs, states: states + states.mean(dim=0, keepdim=True))
+
+    assert fitted(loaded).rows_leave is False
+    assert "with rows that leave their batch" in caplog.text
+
+
+def test_a_network_with_windows_keeps_its_rows(tmp_path, load, caplog):
+    from airflow_provider_hfreg.inference.frameworks import transformers
+    from airflow_provider_hfreg.testing.models import byte_level_tokenizer, write_model
+
+    tokenizer = byte_level_tokenizer("llama")
+    config = transformers.MistralConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=64,
+        sliding_window=8,
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        initializer_range=0.4,
+    )
+    folder = write_model(tmp_path / "mistral", transformers.AutoModelForCausalLM, config, tokenizer, 0)
+
+    assert load("gpt2", folder).rows_leave is False
+    assert "is not the plain cache" in caplog.text
+
+
+def test_a_row_stops_at_a_text_whoever_else_goes_on(engines):
+    from dataclasses import replace
+
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    loaded = engines("gpt2").loaded
+    arguments = {"do_sample": False, "max_new_tokens": 12, "stop_sequence": "e", "return_full_text": False}
+    by_generate = Engine(replace(loaded, rows_leave=False), token_budget=1)
+
+    result = Engine(loaded).run(window(TEXTS[2:]), arguments)
+
+    assert answers(result) == answers(by_generate.run(window(TEXTS[2:]), arguments))
+    assert len({len(answer[0]["generated_text"]) for answer in answers(result)}) > 2
