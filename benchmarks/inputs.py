@@ -18,9 +18,9 @@ def words(count: int = 4000) -> list[str]:
     return sorted({"".join(draw.choices(_LETTERS, k=draw.randint(3, 8))) for _ in range(count)})
 
 
-def texts(rows: int, *, longest: int = _LONGEST, seed: int = 0) -> list[str]:
-    """Return distinct texts of all lengths from a few tokens to ``longest``."""
-    draw, known = random.Random(seed), words()
+def texts(rows: int, *, longest: int = _LONGEST, seed: int = 0, count: int = 4000) -> list[str]:
+    """Return distinct texts of all lengths from a few tokens to ``longest``, of so many words."""
+    draw, known = random.Random(seed), words(count)
     return [" ".join(draw.choices(known, k=draw.randint(_SHORTEST, longest))) for _ in range(rows)]
 
 
