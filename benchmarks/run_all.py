@@ -40,13 +40,14 @@ def main() -> None:
     """Run, collect and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=[], help="of scripts here; default: all")
-    options, passed = parser.parse_known_args()
+    ours, _, passed = " ".join(sys.argv[1:]).partition(" -- ")
+    options = parser.parse_args(ours.split())
     scripts = {script.stem: script for script in sorted(_HERE.glob("*.py")) if script.stem not in _NO_BENCHMARKS}
     if unknown := set(options.names) - set(scripts):
         parser.error(f"no benchmarks: {', '.join(sorted(unknown))}; there are {', '.join(scripts)}")
     untold = {}
     for name in options.names or scripts:
-        told, reason = _run(scripts[name], [each for each in passed if each != "--"])
+        told, reason = _run(scripts[name], passed.split())
         if told:
             _keep(told)
         else:

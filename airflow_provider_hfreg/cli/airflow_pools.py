@@ -56,7 +56,7 @@ export > pools.json && airflow pools import pools.json
     if found is None:
         yield "The Airflow pools were not compared: Airflow's database cannot be asked from here."
         return
-    for name in (pool.airflow_pool for pool in pools):
+    for name in exported(pools):
         if name not in found:
             yield f"There is no Airflow pool {name}: a task that names it would never be scheduled. Make it: {_IMPORT}"
 
@@ -71,11 +71,8 @@ def ills_of(pools: Iterable[ExecutorPool], found: Mapping[str, tuple[int, bool]]
     The Airflow pool hfreg_cpu has 4 slots, deferred tasks not counted; configured are 2 slots. Import it: airflow \
 hfreg pools export > pools.json && airflow pools import pools.json
     """
-    for pool in pools:
-        slots, includes_deferred = (found or {}).get(pool.airflow_pool, (pool.slots, True))
-        if slots != pool.slots or not includes_deferred:
+    for name, pool in exported(pools).items():
+        slots, includes_deferred = (found or {}).get(name, (pool["slots"], True))
+        if slots != pool["slots"] or not includes_deferred:
             there = f"{slots} slots" + ("" if includes_deferred else ", deferred tasks not counted")
-            yield (
-                f"The Airflow pool {pool.airflow_pool} has {there}; configured are {pool.slots} slots. "
-                f"Import it: {_IMPORT}"
-            )
+            yield f"The Airflow pool {name} has {there}; configured are {pool['slots']} slots. Import it: {_IMPORT}"

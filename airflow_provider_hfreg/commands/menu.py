@@ -213,7 +213,7 @@ _MOVE = (
         argument("target", nargs="?", metavar="MODEL/VERSION", help="default: the same name"),
         argument("--to", metavar="URL", help="the registry to copy into; default: the same one"),
         argument("--to-profile", metavar="NAME", help="profile of ~/.aws whose keys reach it; default: the same keys"),
-        argument("--to-endpoint-url", metavar="URL", help="its server, where that is another one"),
+        argument("--to-endpoint-url", metavar="URL", help="its server; default: the same one, not the profile's"),
         argument("--no-annotations", action="store_true", help="leave tags, metrics and comment behind"),
         argument("--no-verify", action="store_true", help="let a server copy files that were not read and compared"),
         _CONSENT,

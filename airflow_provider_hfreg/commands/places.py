@@ -49,7 +49,12 @@ def find_target(options: Namespace, source: Place) -> Place | None:
     there = replace(source, url=url_of(options.to), read_only=False)  # that guards the source
     if not is_told:
         return there
-    s3 = s3_settings_of(os.environ, profile_name=options.to_profile, endpoint_url=options.to_endpoint_url)
+    s3 = source.s3 or s3_settings_of(os.environ)
+    if options.to_profile:
+        s3 = replace(s3, access_key_id=None, secret_access_key=None, session_token=None, session=None)
+        s3 = replace(s3, profile_name=options.to_profile)
+    if options.to_endpoint_url:
+        s3 = replace(s3, endpoint_url=options.to_endpoint_url)
     return replace(there, s3=s3)
 
 
@@ -63,19 +68,10 @@ def place_of(url: str, environment: Mapping[str, str]) -> Place:
     return Place(url_of(url), s3_settings_of(environment))
 
 
-def s3_settings_of(
-    environment: Mapping[str, str], *, profile_name: str | None = None, endpoint_url: str | None = None
-) -> S3Settings:
-    """
-    Return how to reach S3 as boto3 would by itself.
-
-    :param profile_name: to be used in place of the keys of the environment.
-    :param endpoint_url: of the server; default: that of the environment, or else of the profile.
-    """
-    endpoint = endpoint_url or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+def s3_settings_of(environment: Mapping[str, str]) -> S3Settings:
+    """Return how to reach S3 as boto3 would by itself."""
     return S3Settings(
-        endpoint_url=endpoint or None,
-        profile_name=profile_name,
+        endpoint_url=environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or None,
         sse=environment.get("HFREG_SSE") or None,
         sse_kms_key_id=environment.get("HFREG_SSE_KMS_KEY_ID") or None,
     )

@@ -76,16 +76,27 @@ class DecodeLoop:
         """Return prompts and new tokens, padded, as ``generate`` does."""
         width = input_ids.shape[1]
         places = len(input_ids)
+        new_tokens = stopping_criteria.max_length - width
         if model.config.is_encoder_decoder:
-            network: _Network = _EncoderDecoder(model, input_ids, self._at_once, **inputs)
+            network: _Network = _EncoderDecoder(
+                model, input_ids, new_tokens=new_tokens, at_once=self._at_once, **inputs
+            )
         else:
             places = min(self._places or places, places)
-            network = _Decoder(model, input_ids, places, self._shared, self._at_once, **inputs)
+            network = _Decoder(
+                model,
+                input_ids,
+                places=places,
+                new_tokens=new_tokens,
+                shared=self._shared,
+                at_once=self._at_once,
+                **inputs,
+            )
         # Rows that waited have fewer tokens than the tensor has columns: each row's own are counted instead.
         criteria = transformers.StoppingCriteriaList(
             each for each in stopping_criteria if not isinstance(each, transformers.MaxLengthCriteria)
         )
-        table = _Table(input_ids, stopping_criteria.max_length - width)
+        table = _Table(input_ids, new_tokens)
         told = [each for each in (*logits_processor, *criteria) if hasattr(each, "turn_to")]
         while table.rows or table.waiting:
             scores = [network.step(table.ids[:, -1:])] if table.rows else []
@@ -145,7 +156,7 @@ class _Table:
             return None
         for place, row in enumerate(self.rows):
             if over[place]:
-                self.texts[row] = self.ids[place, -int(self._written[place]) :]
+                self.texts[row] = self.ids[place, -int(self._written[place]) :].clone()  # and not the table of all
         order = order_without(over)
         self.rows = [self.rows[place] for place in order]
         self.ids, self._written = self.ids[order], self._written[order]
@@ -172,10 +183,11 @@ class _Decoder:
         self,
         model: Any,
         input_ids: torch.Tensor,
+        *,
         places: int,
+        new_tokens: int,
         shared: int,
         at_once: int,
-        *,
         past_key_values: Any,
         attention_mask: torch.Tensor | None = None,
         **others: Any,
@@ -185,7 +197,7 @@ class _Decoder:
         rows, width = input_ids.shape
         mask = input_ids.new_ones(rows, width) if attention_mask is None else attention_mask
         self._prompt_lengths = mask.sum(dim=1)
-        self._room = Room(past_key_values, places, width)
+        self._room = Room(past_key_values, places, width, new_tokens)
         self._cache = cache_of(self._room.layers)
         self._lengths = self._prompt_lengths[:0]  # of the rows that are there: prompt and what follows
         self._counts = "position_ids" in inspect.signature(model.forward).parameters
@@ -229,6 +241,7 @@ class _Decoder:
         known = (lengths - new).clamp(min=0)
         place = len(self._lengths)
         self._lengths = torch.cat([self._lengths, lengths])
+        self._room.clear(slice(place, place + len(rows)))
         between = self._room.open(slice(place, place + len(rows)), held=int(known.max()), new=new)
         for layer, states in zip(self._room.layers, self._read_once, strict=False):  # none where nothing is shared
             for row, count in enumerate(known.tolist(), start=place):
@@ -263,8 +276,9 @@ class _EncoderDecoder:
         self,
         model: Any,
         input_ids: torch.Tensor,
-        at_once: int,
         *,
+        new_tokens: int,
+        at_once: int,
         past_key_values: Any,
         encoder_outputs: Any,
         attention_mask: torch.Tensor,
@@ -275,7 +289,7 @@ class _EncoderDecoder:
         self._states = encoder_outputs[0]
         self._lengths = attention_mask.sum(dim=1)  # of the texts
         rows, width = attention_mask.shape
-        self._room = Room(past_key_values.self_attention_cache, rows, input_ids.shape[1])
+        self._room = Room(past_key_values.self_attention_cache, rows, input_ids.shape[1], new_tokens)
         self._texts = [GrowingLayer(rows, width) for _ in plain_layers(past_key_values.cross_attention_cache)]
         for layer in self._texts:
             layer.use(slice(0, rows), 0, 0)

@@ -107,10 +107,11 @@ def fitted(loaded: LoadedPipeline, *, prepacks: Callable[[Any], bool] = is_worth
 
 
 def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> LoadedPipeline:
+    if _has_switch(loaded.network):
+        return loaded
     try:
         expected = scores_alone(loaded)
-        # What runs otherwise are padded batches: how far rounding carries those is no fault, as long as it is rounding.
-        rounding = min(2 * _difference(expected, scores_padded(loaded)), _ROUNDING)
+        padded = _difference(expected, scores_padded(loaded))
     except Exception as error:  # noqa: BLE001  it may need what no comparison gives it; a run will tell
         log.warning("%s cannot be compared and is run as it is: %s", type(loaded.network).__name__, error)
         return loaded
@@ -118,8 +119,24 @@ def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -
         back = prepack(loaded.network)
         if not _agrees(loaded, expected, lambda: scores_alone(loaded), _PREPACKED):
             back()
-    leaves = _agrees(loaded, expected, lambda: scores_together(loaded), "with rows that leave their batch", rounding)
+    # What runs otherwise are padded batches: how far rounding carries those is no fault, as long as it is rounding.
+    rounding = min(2 * padded, _ROUNDING) if padded >= 0 else 0.0
+    leaves = not _depends_on_longest(loaded.network) and _agrees(
+        loaded, expected, lambda: scores_together(loaded), "with rows that leave their batch", rounding
+    )
     return replace(loaded, rows_leave=leaves)
+
+
+def _has_switch(network: Any) -> bool:
+    """Tell whether a short text turns the network to another attention for good (BigBird's): it is not tried then."""
+    return any(getattr(module, "attention_type", None) == "block_sparse" for module in network.modules())
+
+
+def _depends_on_longest(network: Any) -> bool:
+    """Tell whether positions mean something else where a longer text is there: what was read before is not as after."""
+    kinds = [getattr(module, "rope_type", None) for module in network.modules()]
+    flat = [kind for each in kinds for kind in (each.values() if isinstance(each, Mapping) else [each])]
+    return any(isinstance(kind, str) and ("dynamic" in kind or kind == "longrope") for kind in flat)
 
 
 @contextlib.contextmanager
@@ -204,13 +221,11 @@ def _difference(expected: _Numbers, found: _Numbers) -> float:
 
     :raises ValueError: there are other numbers, or as many of them.
     """
-    return max(
-        (
-            float(np.abs(values - found[name]).max(initial=0.0) / max(np.abs(values).max(initial=0.0), 1e-30))
-            for name, values in expected.items()
-        ),
-        default=0.0,
-    )
+    shares = [
+        np.abs(values - found[name]).max(initial=0.0) / max(np.abs(values).max(initial=0.0), 1e-30)
+        for name, values in expected.items()
+    ]
+    return float(np.max(shares, initial=0.0))  # NaN where there is one, as max() is not
 
 
 def _batch(loaded: LoadedPipeline) -> Batch:

@@ -85,7 +85,9 @@ class GenerateForwarder:
         self.copies = max(self._texts_each, int(settings["num_beams"]))
         # Beam sampling and the settings that run alone draw from torch's global generator, seeded for each sequence.
         self._draws = settings.samples and self.company is not Company.NONE
-        self._rows_leave = loaded.rows_leave and settings.rows_may_leave
+        # Of several texts of one prompt, none with an end, those that stopped go on as long as the last one does.
+        goes_on = self._texts_each > 1 and bool(settings["stop_strings"]) and not settings.end_tokens
+        self._rows_leave = loaded.rows_leave and settings.rows_may_leave and not goes_on
         waits = self._rows_leave and self._decoder_only and settings.rows_may_wait and self.company is Company.ANY
         self.turns = _TURNS if waits else 1
 

@@ -61,6 +61,11 @@ class GrowingLayer(transformers.cache_utils.DynamicLayer):  # type: ignore[misc]
         if self._room:
             self.keys, self.values = (room[rows, :, first:end] for room in self._room)
 
+    def clear(self, rows: slice) -> None:
+        """Forget what rows held that have left: of whoever takes their places it is the padding."""
+        for room in self._room:
+            room[rows].zero_()
+
     def move(self, holes: torch.Tensor, sources: torch.Tensor) -> None:
         """Put the rows ``sources``, of those in use, where the rows ``holes`` were."""
         for states in (self.keys, self.values):
@@ -88,11 +93,18 @@ class Room:
     :param cache: the plain one whose layers these stand in for.
     :param places: rows that there is room for.
     :param width: columns of the longest row that may join.
+    :param new: columns that a row may add.
     """
 
-    def __init__(self, cache: Any, places: int, width: int) -> None:
-        self.layers = [GrowingLayer(places, width + _SPARE) for _ in plain_layers(cache)]
-        self._width, self._end, self._columns = width, width, width + _SPARE
+    def __init__(self, cache: Any, places: int, width: int, new: int = _SPARE) -> None:
+        self._spare = max(1, min(_SPARE, new))
+        self.layers = [GrowingLayer(places, width + self._spare) for _ in plain_layers(cache)]
+        self._width, self._end, self._columns = width, width, width + self._spare
+
+    def clear(self, rows: slice) -> None:
+        """Make places ready for rows that join."""
+        for layer in self.layers:
+            layer.clear(rows)
 
     def open(self, rows: slice, *, held: int, new: int) -> int:
         """
@@ -110,7 +122,7 @@ class Room:
         if self._end == self._columns:
             self.open(rows, held=held, new=0)
             self._end = max(held, self._width)
-            self._columns = self._end + _SPARE
+            self._columns = self._end + self._spare
             for layer in self.layers:
                 layer.rebuild(self._columns, self._end)
         self._end += 1

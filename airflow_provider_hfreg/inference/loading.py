@@ -32,6 +32,7 @@ from airflow_provider_hfreg.inference.portable import load_tokenizer, portable_m
 from airflow_provider_hfreg.inference.tokenization import token_limit
 from airflow_provider_hfreg.pipelines.base import Forward, PipelineTask, TaskContext
 from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.json_files import needs_own_code
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
 log = logging.getLogger(__name__)
@@ -158,15 +159,16 @@ def prepare_loading(
     :raises UnsafeModelError: the model brings Python files and nobody consented.
     :raises ModelTooLargeError: the weights do not fit.
     """
-    if spec.remote_code and not trust_remote_code:
+    runs_code = spec.remote_code or needs_own_code(folder, spec.task)  # whoever wrote the manifest may have said no
+    if runs_code and not trust_remote_code:
         raise UnsafeModelError(
-            f"The {spec.architecture or 'model'} in {folder} runs Python files of its own (auto_map in its "
-            "configuration). Read them, then load with trust_remote_code=True."
+            f"The {spec.architecture or 'model'} in {folder} runs Python files of its own (auto_map or "
+            "custom_pipelines in its configuration). Read them, then load with trust_remote_code=True."
         )
     chosen = choose_device(device)
     for place in dict.fromkeys((chosen, "cpu")):  # weights pass through main memory on their way to a GPU
         check_memory(required_bytes(spec), free_memory_bytes(place), device=place)
-    return chosen, {"local_files_only": True, "trust_remote_code": trust_remote_code and spec.remote_code}
+    return chosen, {"local_files_only": True, "trust_remote_code": trust_remote_code and runs_code}
 
 
 def encodes_as_4(spec: PipelineSpec, task: PipelineTask | None) -> bool:

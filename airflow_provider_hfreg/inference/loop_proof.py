@@ -97,6 +97,7 @@ def _scores(
             **best_tokens(network.generation_config),
             max_new_tokens=max(_STEPS) + 1,
             eos_token_id=None,
+            stop_strings=None,
             pad_token_id=loaded.tokenizer.pad_token_id or 0,
             logits_processor=transformers.LogitsProcessorList([noted]),
             stopping_criteria=transformers.StoppingCriteriaList([_LeavesAtItsStep(rows)]),

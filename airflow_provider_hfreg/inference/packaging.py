@@ -32,6 +32,7 @@ from airflow_provider_hfreg.inference.stand_in import StandInPipeline, folder_of
 from airflow_provider_hfreg.pipelines.arguments import plain_arguments
 from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import find_task
+from airflow_provider_hfreg.pipelines.json_files import needs_own_code
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.pipelines.weights import describe_weights
 
@@ -77,7 +78,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
         weights_size_bytes=weights.size_bytes,
         transformers_version=transformers.__version__,
         source=_hub_source(config),
-        remote_code=bool(getattr(config, "auto_map", None)) or is_own_class(pipe),
+        remote_code=needs_own_code(folder, pipe.task) or is_own_class(pipe),
     )
 
 

@@ -260,7 +260,8 @@ class RunHFModelOperator(BaseOperator):
                     "one task for each pool."
                 )
             kwargs = routed_to(kwargs["executor_pool"]) | kwargs
-        return super().partial(**kwargs)
+        # Said here or not at all: what is mapped may come from a form, and that is no consent.
+        return super().partial(**{"trust_remote_code": False} | kwargs)
 
     def render_template(
         self,

@@ -22,7 +22,7 @@ from airflow_provider_hfreg.pipelines.base import PipelineTask
 from airflow_provider_hfreg.pipelines.catalog import find_task
 from airflow_provider_hfreg.pipelines.generation import described_generation
 from airflow_provider_hfreg.pipelines.installed import find_version
-from airflow_provider_hfreg.pipelines.json_files import read_json_object
+from airflow_provider_hfreg.pipelines.json_files import needs_own_code, read_json_object
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 from airflow_provider_hfreg.pipelines.weights import describe_weights
 
@@ -110,7 +110,7 @@ def _described(
         parameter_count=weights.parameter_count,
         weights_size_bytes=weights.size_bytes,
         transformers_version=find_version("transformers"),
-        remote_code=bool(config.get("auto_map")) or task in (config.get("custom_pipelines") or {}),
+        remote_code=needs_own_code(folder, task),
     )
 
 

@@ -19,7 +19,7 @@ from airflow_provider_hfreg.runs.report import RowCounts
 from airflow_provider_hfreg.runs.spec import BatchRequest
 from airflow_provider_hfreg.storage.base import ObjectStore
 
-_OF_A_TRY = ("on_row_error", "max_row_errors", "token_budget")
+_OF_A_TRY = ("on_row_error", "max_row_errors", "token_budget", "trust_remote_code")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def options_of_a_try(request: BatchRequest) -> dict[str, Any]:
     Return what a try may choose anew, as plain JSON values.
 
     >>> options_of_a_try(BatchRequest("file:///in", "file:///out", max_row_errors=0.5))
-    {'on_row_error': 'quarantine', 'max_row_errors': 0.5, 'token_budget': None}
+    {'on_row_error': 'quarantine', 'max_row_errors': 0.5, 'token_budget': None, 'trust_remote_code': False}
     """
     return {name: getattr(request, name) for name in _OF_A_TRY}
 
@@ -68,5 +68,5 @@ def reopen(output: ObjectStore, batch_run_id: str, options: Mapping[str, Any], l
     :raises UnknownFormatError: its plan cannot be read here.
     """
     document = outputs.read_document(output, batch_run_id)
-    request = replace(document.request, **{name: options[name] for name in _OF_A_TRY})
+    request = replace(document.request, **{name: options[name] for name in _OF_A_TRY if name in options})
     return BegunRun(document, request, output, log, committed_shards(output, document))

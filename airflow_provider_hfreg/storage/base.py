@@ -142,7 +142,7 @@ class ObjectStore(ABC):
 
         :param digest: ``sha256:<hex>`` that the content must have; it is hashed while it comes.
         :param size_bytes: that the object is believed to have, so that a remote store need not ask. A wrong one costs
-            requests; what the object has is written.
+            requests, and room on the disk meanwhile; what the object has is written.
         :raises DigestMismatchError: it has another one; what came is at ``path``.
         """
 

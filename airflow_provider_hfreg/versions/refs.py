@@ -93,7 +93,10 @@ class Head:
                 f"Version {version_name!r} is {' and '.join(holders)} of its model and was not deleted. "
                 "Point them to another version first."
             )
-        return replace(self, tombstones={**self.tombstones, version_name: when})
+        deleted = replace(self, tombstones={**self.tombstones, version_name: when})
+        if alive == [version_name]:  # the last one: what was said is of a model that is no more
+            return replace(deleted, tags={}, metrics={}, comment=None)
+        return deleted
 
     def with_all_deleted(self, version_names: Sequence[str], when: str) -> Head:
         """

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from airflow_provider_hfreg.errors import UnsafeModelError
+from airflow_provider_hfreg.pipelines.json_files import code_elsewhere
 from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST
 from airflow_provider_hfreg.versions.secrets import check_no_secret
 
@@ -168,23 +169,8 @@ def _check_text(path: str, local: Path, size_bytes: int, *, remote_code: bool) -
             f"{path} names Python code to run at loading ('auto_map'). If you have read and trust it, log with "
             "trust_remote_code=True; if the installed transformers knows the architecture itself, remove 'auto_map'."
         )
-    if isinstance(value, dict) and (elsewhere := _code_elsewhere(value)):
+    if is_json and (elsewhere := code_elsewhere(value)):
         raise UnsafeModelError(
-            f"{path} names Python code of another repository, {elsewhere!r}, which would be fetched at loading and is "
-            "no part of the version. Copy that file beside it, and write its name without what stands before '--'."
+            f"{path} names Python code of another repository, {elsewhere!r}, which is no part of the version. Copy "
+            "that file beside it, and write its name without what stands before '--'."
         )
-
-
-def _code_elsewhere(config: Mapping[str, Any]) -> str | None:
-    """
-    Return a class of another repository that a configuration names, ``owner/name--module.Class``.
-
-    >>> _code_elsewhere({"auto_map": {"AutoTokenizer": [None, "me/mine--own.Own"]}})
-    'me/mine--own.Own'
-    >>> _code_elsewhere({"auto_map": {"AutoModel": "own.Own"}})
-    """
-    maps = config.get("auto_map"), config.get("custom_pipelines")
-    said = [value for each in maps if isinstance(each, Mapping) for value in each.values()]
-    named = [value.get("impl") if isinstance(value, Mapping) else value for value in said]
-    flat = [name for value in named for name in (value if isinstance(value, list) else [value])]
-    return next((name for name in flat if isinstance(name, str) and "--" in name), None)

@@ -24,6 +24,7 @@ from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 
 _HEADER_LENGTH_BYTES = 8
 _WEIGHTS = ".safetensors"
+_SCRATCH = "It lies in the cache folder: set another one ($HFREG_CACHE, or cache_folder)."
 
 
 class Source(Protocol):
@@ -162,7 +163,8 @@ class StoredFolder:
         target = self._scratch / "files" / path
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._store.download(path, target)
+            with explained("Fetching", target, also=_SCRATCH):
+                self._store.download(path, target)
         yield target
         if not self._keep:
             target.unlink()
@@ -243,7 +245,7 @@ class StoredVersion:
         target.unlink()
 
     def _fetch(self, file: VersionFile, target: Path) -> None:
-        with self._explained(file):
+        with self._explained(file), explained("Fetching", target, also=_SCRATCH):
             self._store.download(
                 file.key, target, on_bytes=self._progress(file), digest=file.digest, size_bytes=file.size_bytes
             )

@@ -86,7 +86,7 @@ class Claim:
         try:
             plain: Mapping[str, Any] = json.loads(content)
             error = plain["error"]
-            known = {name: plain[name] for name in cls.__dataclass_fields__}
+            known = {name: plain[name] for name in cls.__dataclass_fields__ if name in plain}
             return cls(
                 **known
                 | {

@@ -278,6 +278,7 @@ class Following:
                 on_row_error=self._request.on_row_error,
                 max_row_errors=self._request.max_row_errors,
                 token_budget=self._request.token_budget,
+                trust_remote_code=self._request.trust_remote_code,
                 lapse_s=self._lapse_s,
             )
             self._sent.add(self._broker.send(message))

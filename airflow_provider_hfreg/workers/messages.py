@@ -37,8 +37,8 @@ class ShardMessage:
     :param delivery: from 1; how many times the shard was begun, this one included.
     :param takes_over: etag of the claim that this one replaces; None: there is no claim yet.
     :param is_repeated: one of the same content was sent before, and may have arrived.
-    :param on_row_error: as this try asks for it, like ``max_row_errors`` and ``token_budget``: a run may be resumed
-        with others than it began with.
+    :param on_row_error: as this try asks for it, like ``max_row_errors``, ``token_budget`` and ``trust_remote_code``: a
+        run may be resumed with others than it began with.
     :param lapse_s: the sender takes a claim that stays unchanged for this long for lapsed.
     """
 
@@ -53,6 +53,7 @@ class ShardMessage:
     on_row_error: str = "quarantine"
     max_row_errors: float | None = None
     token_budget: int | None = None
+    trust_remote_code: bool = False
     lapse_s: float = 30.0
 
     @property

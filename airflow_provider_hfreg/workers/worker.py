@@ -107,6 +107,7 @@ class Run:
             on_row_error=message.on_row_error,
             max_row_errors=message.max_row_errors,
             token_budget=message.token_budget,
+            trust_remote_code=message.trust_remote_code,
         )
         return replace(self.document, request=request)
 

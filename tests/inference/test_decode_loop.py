@@ -370,3 +370,58 @@ def test_a_row_stops_at_a_text_whoever_else_goes_on(engines):
 
     assert answers(result) == answers(by_generate.run(window(TEXTS[2:]), arguments))
     assert len({len(answer[0]["generated_text"]) for answer in answers(result)}) > 2
+
+
+def test_a_row_whose_numbers_fail_spoils_none_that_takes_its_place(folder_of, tmp_path):
+    """An embedding without end, as half precision makes one: keys and values of its row are no numbers."""
+    from airflow_provider_hfreg.inference.decode_loop import DecodeLoop
+    from airflow_provider_hfreg.inference.frameworks import torch, transformers
+
+    network = transformers.AutoModelForCausalLM.from_pretrained(folder_of("llama")).eval()
+    with torch.no_grad():
+        network.get_input_embeddings().weight[7] = torch.inf
+    prompts = [[11, 12, 13] * 6, [7, *[11, 12] * 8], [21, 22, 23, 24]]
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    loop = DecodeLoop(2)
+    plain = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": 0, "pad_token_id": 0}  # 0: the best of no numbers
+    with torch.inference_mode():
+        together = network.generate(input_ids=ids, attention_mask=mask, custom_generate=loop, **plain)
+        alone = network.generate(input_ids=ids[2:, -4:], attention_mask=mask[2:, -4:], **plain)
+    assert together[2, width:].tolist() == alone[0, 4:].tolist()
+
+
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_positions_that_depend_on_the_longest_text_keep_all_rows_in_their_batch(kind):
+    from airflow_provider_hfreg.inference.fitting import _depends_on_longest
+    from airflow_provider_hfreg.inference.frameworks import transformers
+
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_max_position_embeddings": 16}
+    scaling = {"rope_type": kind, "factor": 2.0, "rope_theta": 10_000.0, **(factors if kind == "longrope" else {})}
+    config = {"vocab_size": 32, "max_position_embeddings": 32, **size}
+    name = "rope_scaling" if transformers.__version__.startswith("4.") else "rope_parameters"
+    assert _depends_on_longest(transformers.LlamaForCausalLM(transformers.LlamaConfig(**config, **{name: scaling})))
+    assert not _depends_on_longest(transformers.LlamaForCausalLM(transformers.LlamaConfig(**config)))
+
+
+def test_a_network_that_a_short_text_would_switch_is_not_tried():
+    from airflow_provider_hfreg.inference.fitting import _has_switch
+    from airflow_provider_hfreg.inference.frameworks import transformers
+
+    size = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 32, "block_size": 4}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    config = transformers.BigBirdPegasusConfig(**size, **heads, attention_type="block_sparse")
+    assert _has_switch(transformers.BigBirdPegasusForConditionalGeneration(config))
+    config.attention_type = "original_full"
+    assert not _has_switch(transformers.BigBirdPegasusForConditionalGeneration(config))
+
+
+def test_what_is_no_number_agrees_with_nothing():
+    import numpy as np
+
+    from airflow_provider_hfreg.inference.fitting import _difference
+
+    good = {"first": np.array([1.0]), "second": np.array([1.0])}
+    assert np.isnan(_difference(good, good | {"second": np.array([np.nan])}))

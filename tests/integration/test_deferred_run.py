@@ -105,8 +105,8 @@ def test_a_deferred_run_is_completed_and_its_workers_lines_are_in_the_tasks_log(
 
 
 def test_a_deferred_task_that_is_marked_as_failed_stops_its_shards_and_goes_on_when_cleared(airflow, bucket):
-    places = put_texts(bucket, 9000, "marked")
-    options = {"columns": {"inputs": "text"}, "rows_per_shard": 3000}
+    places = put_texts(bucket, 24_000, "marked")
+    options = {"columns": {"inputs": "text"}, "rows_per_shard": 8000}
     run_id = airflow.trigger(DAG, {"model": "slow", **places, **options})
 
     def is_followed():
@@ -129,5 +129,5 @@ def test_a_deferred_task_that_is_marked_as_failed_stops_its_shards_and_goes_on_w
         only_failed=False,
     )
     assert airflow.wait(DAG, run_id, timeout_s=900) == "success"
-    assert airflow.xcom(DAG, run_id, "score")["rows_ok"] == 9000
-    assert ids_in(bucket, "marked") == list(range(9000))
+    assert airflow.xcom(DAG, run_id, "score")["rows_ok"] == 24_000
+    assert ids_in(bucket, "marked") == list(range(24_000))

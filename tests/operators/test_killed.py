@@ -25,11 +25,11 @@ from airflow_provider_hfreg.operators.run_model import RunHFModelOperator
 
 with DAG("killed", schedule=None):
     RunHFModelOperator(
-        task_id="score", model="slow", input_url={input!r}, output_url={output!r}, rows_per_shard=3000,
+        task_id="score", model="slow", input_url={input!r}, output_url={output!r}, rows_per_shard=8000,
         columns={{"inputs": "text"}}, executor_pool="cpu", retries=1,
     )
 """
-ROWS = 9000
+ROWS = 24_000
 
 pytestmark = pytest.mark.timeout(900)
 

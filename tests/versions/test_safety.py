@@ -138,6 +138,9 @@ def test_auto_map_needs_consent(tmp_path):
     [
         {"auto_map": {"AutoModel": "me/mine--modeling.Own"}},
         {"auto_map": {"AutoTokenizer": ["me/mine--tokens.Slow", None]}},
+        {"auto_map": ["me/mine--tokens.Slow", None]},
+        {"auto_map": {"AutoImageProcessor": {"pil": "me/mine--images.Own"}}},
+        {"text_config": {"auto_map": {"AutoModel": "me/mine--text.Own"}}},
         {"custom_pipelines": {"own-task": {"impl": "me/mine--pipe.Own", "pt": ["AutoModel"]}}},
     ],
 )

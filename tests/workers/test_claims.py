@@ -1,5 +1,6 @@
 """Claims: one holder among any number, a lost answer told from a lost claim, on both stores."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -139,3 +140,13 @@ def test_what_is_no_claim_is_told(file_url, content):
     with pytest.raises(UnknownFormatError, match=r"00000\.json is no claim"):
         read_claim(store, KEY)
     assert take_claim(store, KEY, claim(), takes_over=None) is None
+
+
+def test_a_claim_of_a_version_that_knew_less_is_read():
+    """A run goes on after an upgrade: who had its shards, and how often each was begun, still counts."""
+    plain = json.loads(Claim("w", "s", 3).to_bytes())
+    del plain["lapse_s"]
+    assert Claim.from_bytes(json.dumps(plain).encode(), where="x").delivery == 3
+    del plain["delivery"]
+    with pytest.raises(UnknownFormatError):
+        Claim.from_bytes(json.dumps(plain).encode(), where="x")

@@ -205,7 +205,7 @@ def test_a_worker_that_is_killed_costs_no_row(slow_desk, own_worker, texts):
         own_worker(2)
     assert run.error is None
     assert (run.result.rows_in, run.result.rows_ok) == (400, 400)
-    assert_alike(slow_desk.rows(), slow_desk.run_here(**SLOW))
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
 
 
 def test_a_worker_that_is_stopped_hands_its_shard_back(slow_desk, own_worker, texts):
@@ -216,7 +216,7 @@ def test_a_worker_that_is_stopped_hands_its_shard_back(slow_desk, own_worker, te
         first.stop()
     assert run.error is None
     assert run.result.rows_ok == 400
-    assert_alike(slow_desk.rows(), slow_desk.run_here(**SLOW))
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
 
 
 def _is_done_by(worker, claim):
@@ -231,7 +231,7 @@ def test_a_broker_that_restarts_empty_costs_no_row(slow_desk, own_worker, redis,
         redis.restart()
     assert run.error is None
     assert run.result.rows_ok == 400
-    assert_alike(slow_desk.rows(), slow_desk.run_here(**SLOW))
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
 
 
 def test_a_cancelled_run_stops_its_workers_and_the_next_try_goes_on(slow_desk, own_worker, texts):
@@ -251,7 +251,7 @@ def test_a_cancelled_run_stops_its_workers_and_the_next_try_goes_on(slow_desk, o
     assert "was stopped and is handed back" in process.log_text()
     report = slow_desk.run(**options)
     assert report.shards_resumed == before
-    assert_alike(slow_desk.rows(), slow_desk.run_here(**options))
+    assert slow_desk.rows() == slow_desk.run_here(**options)
 
 
 def test_a_pool_without_workers_is_told_in_seconds_and_nothing_is_written(desk, plain_settings, texts):
@@ -412,7 +412,7 @@ def test_two_workers_share_a_run(slow_desk, own_worker, texts, caplog):
     slow_desk.run(**SLOW)
     names = {message[1 : message.index("]")] for message in caplog.messages if message.startswith("[own-")}
     assert len(names) == 2
-    assert_alike(slow_desk.rows(), slow_desk.run_here(**SLOW))
+    assert slow_desk.rows() == slow_desk.run_here(**SLOW)
 
 
 SEND = """

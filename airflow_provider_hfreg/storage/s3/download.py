@@ -95,7 +95,10 @@ class _Ranges:
 
         :raises ObjectChangedError: it is of another state than those before.
         """
-        etag = None if self._seen is None else self._seen.etag
+        seen = self._seen
+        if seen is not None and 0 < start >= seen.total_bytes:  # the size that was said is larger than the object's
+            return start, 0
+        etag = None if seen is None else seen.etag
         return start, self._parts.fetch_to(self._write, start, length, etag=etag, on_answer=self._check)
 
     def changed(self) -> ObjectChangedError:
