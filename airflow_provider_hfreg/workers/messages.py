@@ -74,6 +74,7 @@ _TYPES: Mapping[str, Any] = {
     "on_row_error": str,
     "max_row_errors": float | int | None,
     "token_budget": int | None,
+    "trust_remote_code": bool,
     "lapse_s": float | int,
 }
 

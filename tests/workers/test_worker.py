@@ -211,7 +211,7 @@ def test_code_that_this_workers_own_settings_do_not_allow_is_not_run_whatever_th
     desk, settings, coded, begun
 ):
     desk.version = coded
-    message = begun(trust_remote_code=True)
+    message = replace(begun(trust_remote_code=True), trust_remote_code=True)
     release_residents()
     refusing, other = (ExecutorPool("cpu", trust_remote_code=trusted) for trusted in (False, ["sha256:" + "0" * 64]))
     for delivery, pool in enumerate((refusing, other), start=1):
