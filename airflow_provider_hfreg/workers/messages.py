@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
@@ -62,21 +62,12 @@ class ShardMessage:
         return 4 * self.lapse_s
 
 
-_TYPES: Mapping[str, Any] = {
-    "output": str,
-    "batch_run_id": str,
-    "plan": str,
-    "shard": int,
-    "sender": str,
-    "delivery": int,
-    "takes_over": str | None,
-    "is_repeated": bool,
-    "on_row_error": str,
-    "max_row_errors": float | int | None,
-    "token_budget": int | None,
-    "trust_remote_code": bool,
-    "lapse_s": float | int,
-}
+def _read_as(kind: Any) -> Any:
+    """Return what JSON may hold for a field: a number without a fraction is one, too."""
+    return kind | int if float in (kind, *get_args(kind)) else kind
+
+
+_TYPES: Mapping[str, Any] = {name: _read_as(kind) for name, kind in get_type_hints(ShardMessage).items()}
 
 
 def plan_digest(run_json: bytes) -> str:
