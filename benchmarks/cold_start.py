@@ -9,7 +9,6 @@ Fresh processes, bytecode compiled in both, a MiniLM-size classifier in a regist
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 import inputs
-from measuring import arguments, interleaved, parsed, tell
+from measuring import arguments, interleaved, keeping_bytecode, parsed, tell
 
 _OURS = """
 import sys
@@ -58,8 +57,7 @@ def main() -> None:
 
 
 def _child(command: list[str]) -> None:
-    may_keep_bytecode = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    subprocess.run(command, check=True, capture_output=True, env=may_keep_bytecode)
+    subprocess.run(command, check=True, capture_output=True, env=keeping_bytecode())
 
 
 def _warm_row_s(version: object, calls: int = 20) -> float:

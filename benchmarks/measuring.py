@@ -137,6 +137,11 @@ def _processor() -> str:
     return f"{named} (family {facts.get('cpu family', '?')}, model {facts.get('model', '?')})"
 
 
+def keeping_bytecode() -> dict[str, str]:
+    """Return the environment for a child that may keep what it compiles, as an installed package has it."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def skip_without(module: str) -> None:
     """End with a line that says why, where an optional package to compare with is not installed."""
     if importlib.util.find_spec(module) is None:

@@ -13,7 +13,6 @@ The worker's own log tells that it loaded the model once and fetched its files o
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
+from measuring import keeping_bytecode
 from pool_desk import Desk, Rounds, desk, options_of, seconds_of, tell
 
 _DAG = """
@@ -62,8 +62,7 @@ class Tasks:
         self._dag_file.parent.mkdir()
         self._dag_file.write_text(_DAG, encoding="utf-8")
         connection = {"conn_type": "hfreg", "host": bench.version.registry_url}
-        may_keep_bytecode = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        self._environment = may_keep_bytecode | {
+        self._environment = keeping_bytecode() | {
             "AIRFLOW_HOME": str(bench.folder / "airflow"),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self._dag_file.parent),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
