@@ -33,6 +33,7 @@ seconds, medians; of what many processes do, the wall clock alone.
 """
 _NO_BENCHMARKS = {"inputs", "measuring", "pool_desk", "run_all"}
 _UNITS = {"cpu_s": "CPU", "wall_s": "wall"}
+_FAMILY = "5"  # of transformers, that needs no mention
 _MACHINE = ("processor", "cores", "python", "torch", "transformers")
 
 
@@ -68,10 +69,21 @@ def _run(script: Path, passed: Sequence[str]) -> tuple[list[dict[str, Any]], str
 
 def _keep(told: Iterable[dict[str, Any]]) -> None:
     kept = json.loads(_FIGURES.read_text(encoding="utf-8")) if _FIGURES.exists() else {}
-    kept |= {each["name"]: each for each in told}
+    kept |= {_title(each): each for each in told}
     kept = dict(sorted(kept.items()))
     _FIGURES.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     _PAGE.write_text(page(kept.values()), encoding="utf-8")
+
+
+def _title(told: dict[str, Any]) -> str:
+    """
+    Return what a section is called and kept by: two families of transformers are kept beside each other.
+
+    >>> _title({"name": "encoders", "transformers": "4.57.6"}), _title({"name": "encoders", "transformers": "5.23.0"})
+    ('encoders, transformers 4', 'encoders')
+    """
+    family = told["transformers"].partition(".")[0]
+    return told["name"] if family == _FAMILY else f"{told['name']}, transformers {family}"
 
 
 def page(told: Iterable[dict[str, Any]]) -> str:
@@ -95,7 +107,7 @@ def _section(told: dict[str, Any]) -> str:
     columns = [*(f"{_UNITS[unit]} s" for unit in units), f"{_UNITS[units[0]]}, {told['ours']} = 1"]
     head = f"| way | {' | '.join(columns)} |\n" + "|---" * (len(columns) + 1) + "|\n"
     where = "{processor}, {cores} cores, Python {python}, torch {torch}, transformers {transformers}".format_map(told)
-    return f"## {told['name']}\n\n{told['claim']}\n\n{head}{''.join(rows)}\n{facts}\n\n{where}\n"
+    return f"## {_title(told)}\n\n{told['claim']}\n\n{head}{''.join(rows)}\n{facts}\n\n{where}\n"
 
 
 if __name__ == "__main__":
