@@ -21,44 +21,55 @@ if TYPE_CHECKING:
 def tag(asked: Asked) -> Reply:
     """Set, remove or show tags."""
     options = asked.options
-    about = _about(asked)
+    name, about = _named(asked)
     changes = dict(options.tags) | dict.fromkeys(options.remove)
     if changes:
         about.set_tags(changes)
-    return _listed(options.reference, "tag", about.tags)
+    return _listed(name, "tag", about.tags)
 
 
 def metric(asked: Asked) -> Reply:
     """Set, remove or show metrics."""
     options = asked.options
-    about = _about(asked)
+    name, about = _named(asked)
     if options.metrics:
         about.set_metrics(dict(options.metrics))
-    for name in options.remove:
-        about.delete_metric(name)
-    return _listed(options.reference, "metric", about.metrics)
+    for metric_name in options.remove:
+        about.delete_metric(metric_name)
+    return _listed(name, "metric", about.metrics)
 
 
 def comment(asked: Asked) -> Reply:
     """Set, remove or show a comment."""
     options = asked.options
-    about = _about(asked)
+    name, about = _named(asked)
     if options.text is not None:
         about.set_comment(options.text or None)
-    return Reply({"about": options.reference, "comment": about.comment}, about.comment or "No comment.")
+    return Reply({"about": name, "comment": about.comment}, f"{_headed(name)}\n{about.comment or 'No comment.'}")
 
 
-def _about(asked: Asked) -> Model | ModelVersion:
-    """Return what a reference means here, where a bare name is the model itself and not its default version."""
+def _named(asked: Asked) -> tuple[str, Model | ModelVersion]:
+    """Return the name of what a reference means here, where a bare name is the model itself, and what it means."""
     reference = parse_reference(asked.options.reference)
     if reference.version_name is None and reference.alias is None:
-        return asked.registry.get_model(reference.model_name)
-    return asked.registry.resolve(asked.options.reference)
+        return reference.model_name, asked.registry.get_model(reference.model_name)
+    version = asked.registry.resolve(asked.options.reference)
+    return version.reference, version
 
 
-def _listed(about: str, kind: str, values: dict[str, Any]) -> Reply:
-    text = table((kind, "value"), [(name, _as_typed(value)) for name, value in values.items()])
-    return Reply({"about": about, f"{kind}s": values}, text if values else f"{about} has no {kind}.")
+def _listed(name: str, kind: str, values: dict[str, Any]) -> Reply:
+    text = table((kind, "value"), [(key, _as_typed(value)) for key, value in values.items()])
+    return Reply({"about": name, f"{kind}s": values}, f"{_headed(name)}\n{text if values else f'No {kind}.'}")
+
+
+def _headed(name: str) -> str:
+    """
+    Say whose values follow: who typed a bare name may have meant the default version.
+
+    >>> _headed("finbert"), _headed("finbert/v2")
+    ('Model finbert, of no version:', 'Version finbert/v2:')
+    """
+    return f"Version {name}:" if "/" in name else f"Model {name}, of no version:"
 
 
 def _as_typed(value: Any) -> str:

@@ -7,9 +7,6 @@ from dataclasses import asdict
 from airflow_provider_hfreg.commands.replies import Asked, Reply
 from airflow_provider_hfreg.commands.tables import size_text, table
 from airflow_provider_hfreg.registry.verification import Verification
-from airflow_provider_hfreg.storage.probe import probe_conditional_writes
-from airflow_provider_hfreg.storage.read_only import ReadOnlyStore
-from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.versions.layout import ModelReference, parse_reference
 
 
@@ -47,10 +44,9 @@ def _reply(verification: Verification) -> Reply:
 
 def probe(asked: Asked) -> Reply:
     """Try conditional writes."""
-    place = asked.place
-    store = open_store(place.url, place.s3)
-    if place.read_only:
-        store = ReadOnlyStore(store)  # trying writes is writing
-    result = probe_conditional_writes(store)
-    text = f"{store.url} keeps conditional writes: of {result.writers} writers of one new key one won (If-None-Match), "
+    registry = asked.registry
+    result = registry.probe()
+    text = (
+        f"{registry.url} keeps conditional writes: of {result.writers} writers of one new key one won (If-None-Match), "
+    )
     return Reply(asdict(result), text + "a stale ETag was refused and a fresh one accepted (If-Match).")

@@ -8,7 +8,7 @@ can stand in for torch later.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -29,11 +29,13 @@ class Batch:
     :param streams: per sequence, the position of its row in the run's whole input and which of the row's sequences it
         is: what its random numbers depend on.
     :param token_budget: padded tokens that may be there at a time; None where all of the batch may.
+    :param cancelled: asked at each step of a pass that has many.
     """
 
     columns: Mapping[str, TokenIds]
     streams: Sequence[tuple[int, int]]
     token_budget: int | None = None
+    cancelled: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,13 @@ from airflow_provider_hfreg.pipelines.base import IntArray
 
 
 def cut_batches(
-    lengths: IntArray, *, token_budget: int, new_tokens: int = 0, equal_lengths: bool = False, packed: bool = False
+    lengths: IntArray,
+    *,
+    token_budget: int,
+    new_tokens: int = 0,
+    equal_lengths: bool = False,
+    packed: bool = False,
+    most_padding: int | None = None,
 ) -> list[IntArray]:
     """
     Return the positions of the sequences of each batch, longest batch first.
@@ -30,6 +36,8 @@ def cut_batches(
     :param new_tokens: what each sequence may grow by while it runs (generation).
     :param equal_lengths: batch only sequences of one length, for models and settings that would see padding.
     :param packed: bound the sum of the lengths instead: there is no padding, and nothing grows.
+    :param most_padding: tokens of padding that a sequence may need in a batch; with more, a batch of its own is
+        cheaper. None: it never is.
 
     >>> [batch.tolist() for batch in cut_batches(np.array([3, 9, 4, 2]), token_budget=12)]
     [[1], [2, 0, 3]]
@@ -37,21 +45,25 @@ def cut_batches(
     [[1], [0, 2], [3]]
     >>> [batch.tolist() for batch in cut_batches(np.array([3, 9, 4, 2]), token_budget=12, packed=True)]
     [[1], [2, 0, 3]]
+    >>> [batch.tolist() for batch in cut_batches(np.array([3, 9, 4, 2]), token_budget=99, most_padding=1)]
+    [[1], [2, 0], [3]]
     """
     order = np.argsort(-lengths, kind="stable").astype(np.int64)
-    ends = np.cumsum(lengths[order])
+    descending = lengths[order]
+    ends = np.cumsum(descending)
     batches = []
     start = 0
     while start < len(order):
         if packed:
-            behind = int(np.searchsorted(ends, token_budget + ends[start] - lengths[order[start]], side="right"))
+            behind = int(np.searchsorted(ends, token_budget + ends[start] - descending[start], side="right"))
             batches.append(order[start : max(behind, start + 1)])
             start = max(behind, start + 1)
             continue
-        longest = int(lengths[order[start]])
+        longest = int(descending[start])
         count = max(1, token_budget // max(1, longest + new_tokens))
-        if equal_lengths:
-            count = min(count, int(np.count_nonzero(lengths[order[start:]] == longest)))
+        padding = 0 if equal_lengths else most_padding
+        if padding is not None:
+            count = min(count, int(np.searchsorted(-descending, padding - longest, side="right")) - start)
         batches.append(order[start : start + count])
         start += count
     return batches

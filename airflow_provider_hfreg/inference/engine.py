@@ -35,6 +35,7 @@ from airflow_provider_hfreg.signatures.rows import RowError
 # 1,536 wide, more of a narrow one, of which a forward costs more in calls than in arithmetic. Generation reads all
 # weights for each token, so there company pays.
 _CPU_BUDGET, _CPU_WIDTH, _CPU_GENERATION_BUDGET, _ACCELERATOR_BUDGET = 2_048, 1_536, 16_384, 65_536
+_CPU_CALLS = 24  # tokens of a network as wide that take as long as all calls of a forward
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Engine:
         :param seed: of the run: the same seed gives the same rows the same texts, in whatever windows.
         :param first_row: position of the window's first row in the run's whole input, or of each of its rows where
             some between them are missing.
-        :param cancelled: asked between batches.
+        :param cancelled: asked between batches, and at each step of generation.
         :raises RunCancelledError: ``cancelled`` said so.
         :raises DeviceMemoryError: one sequence alone does not fit.
         :raises InferenceError: the model cannot run at all.
@@ -136,7 +137,7 @@ class Engine:
         return encode(tokenizer, text, pair, sequences.encoding, limit=limit, facts=sequences.facts)
 
     def _execute(self, work: Work, forwarder: Forwarder, cancelled: Callable[[], bool]) -> None:
-        lengths, packed = work.encoded.lengths, self.loaded.layout.packed
+        lengths, packed, most_padding = work.encoded.lengths, self.loaded.layout.packed, _most_padding(self.loaded)
 
         def cut(positions: IntArray, token_budget: int) -> Sequence[IntArray]:
             batches = cut_batches(
@@ -147,11 +148,12 @@ class Engine:
                 new_tokens=forwarder.new_tokens,
                 equal_lengths=forwarder.company is Company.EQUAL_LENGTH,
                 packed=packed,
+                most_padding=most_padding,
             )
             return [positions[batch] for batch in batches]
 
         def forward(positions: IntArray) -> None:
-            work.keep(positions, forwarder.run(work.batch(positions, self.token_budget)), packed=packed)
+            work.keep(positions, forwarder.run(work.batch(positions, self.token_budget, cancelled)), packed=packed)
 
         def prove() -> None:
             forwarder.run(
@@ -174,9 +176,19 @@ def _token_budget(loaded: LoadedPipeline) -> int:
         return _ACCELERATOR_BUDGET
     if loaded.task.forward is Forward.GENERATE:
         return _CPU_GENERATION_BUDGET
+    return max(_CPU_BUDGET, min(_CPU_BUDGET * _CPU_WIDTH // _width(loaded), _CPU_GENERATION_BUDGET))
+
+
+def _most_padding(loaded: LoadedPipeline) -> int | None:
+    """Return the tokens of padding that cost as much as one more forward; None where company is worth any of them."""
+    if loaded.device.type != "cpu" or loaded.task.forward is Forward.GENERATE:
+        return None
+    return max(_CPU_CALLS, _CPU_CALLS * _CPU_WIDTH // _width(loaded))
+
+
+def _width(loaded: LoadedPipeline) -> int:
     config = loaded.network.config
-    width = getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or _CPU_WIDTH
-    return max(_CPU_BUDGET, min(_CPU_BUDGET * _CPU_WIDTH // width, _CPU_GENERATION_BUDGET))
+    return int(getattr(config, "intermediate_size", None) or getattr(config, "hidden_dim", None) or _CPU_WIDTH)
 
 
 def _same_columns(task: PipelineTask, built: Mapping[str, Any], run: Mapping[str, Any]) -> Sequence[FeatureSpec]:

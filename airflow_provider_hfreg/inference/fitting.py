@@ -6,6 +6,8 @@ What makes a loaded network fast, each thing only where it was seen to give the 
   (:mod:`.arrangement`), for the architectures of two explicit lists.
 - Where a network generates, rows that have ended leave their batch (:mod:`.decode_loop`).
 
+One thing makes it slower: a generating network that was seen to read padding runs texts of one length together.
+
 The lists say what can work, a comparison says what does: a handful of sequences through the fitted network against the
 same ones, each alone and unpadded, through the network as it came. Whatever differs, or raises, is taken back with a
 line in the log, and the network runs as any other does: padded. The lists alone would be a promise about releases of
@@ -33,7 +35,7 @@ from airflow_provider_hfreg.inference.batch import Batch
 from airflow_provider_hfreg.inference.forward import forwarder_for
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
-from airflow_provider_hfreg.inference.loop_proof import scores_alone, scores_padded, scores_together
+from airflow_provider_hfreg.inference.loop_proof import first_steps, scores_alone, scores_padded, scores_together
 from airflow_provider_hfreg.inference.packed import PACKED, register
 from airflow_provider_hfreg.inference.prepacked import is_worth_it, prepack
 from airflow_provider_hfreg.inference.tables import encode_tables
@@ -73,6 +75,7 @@ _TABLE = '{"a": ["b", "c"], "d": ["e", "f"]}'
 _PREPACKED = "with prepacked linear layers"
 _TOLERANCE = 1e-5  # of the largest number; coarser dtypes have theirs, some units in the last place
 _UNITS = 8
+_PADDING = 1e-3  # of the largest number: rounding among padding makes less, a position counted from padding far more
 _ROUNDING = 1e-4  # of the largest number, at most: a token in a wrong place changes the scores by far more
 
 
@@ -80,14 +83,14 @@ def fitted(loaded: LoadedPipeline, *, prepacks: Callable[[Any], bool] = is_worth
     """
     Return a loaded model as fast as it was seen to be right; its network is changed and must be nobody else's.
 
-    An accelerator has kernels of its own.
+    An accelerator has kernels of its own; there it is only looked at what padding does.
 
     :param prepacks: tells whether prepacked layers are faster for a network, here.
     """
-    if loaded.device.type != "cpu":
-        return loaded
     if loaded.task.forward is Forward.GENERATE:
         return _fitted_generator(loaded, prepacks)
+    if loaded.device.type != "cpu":
+        return loaded
     trials = _TRIALS[loaded.task.forward]
     together = _batch(loaded)
     alone = [_one(together, place) for place in range(len(together.streams))]
@@ -111,16 +114,23 @@ def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -
         return loaded
     try:
         expected = scores_alone(loaded)
-        padded = _difference(expected, scores_padded(loaded))
+        among_padding = scores_padded(loaded)
+        rounding = _difference(expected, among_padding)
+        carried = _difference(first_steps(expected), first_steps(among_padding))
     except Exception as error:  # noqa: BLE001  it may need what no comparison gives it; a run will tell
         log.warning("%s cannot be compared and is run as it is: %s", type(loaded.network).__name__, error)
+        return loaded
+    if not carried <= max(_PADDING, _limit(loaded)):  # nor where one of them is no number
+        log.warning("%s reads padding: texts run with others of their length alone", type(loaded.network).__name__)
+        loaded = replace(loaded, reads_padding=True)
+    if loaded.device.type != "cpu":
         return loaded
     if prepacks(loaded.network):
         back = prepack(loaded.network)
         if not _agrees(loaded, expected, lambda: scores_alone(loaded), _PREPACKED):
             back()
     # What runs otherwise are padded batches: how far rounding carries those is no fault, as long as it is rounding.
-    rounding = min(2 * padded, _ROUNDING) if padded >= 0 else 0.0
+    rounding = min(2 * rounding, _ROUNDING) if rounding >= 0 else 0.0
     leaves = not _depends_on_longest(loaded.network) and _agrees(
         loaded, expected, lambda: scores_together(loaded), "with rows that leave their batch", rounding
     )
@@ -205,11 +215,16 @@ def _agrees(
     except Exception as error:  # noqa: BLE001  whatever a network raises at this, it cannot be run so
         log.warning("%s cannot be run %s and is run without: %s: %s", name, how, type(error).__name__, error)
         return False
-    limit = max(_TOLERANCE, rounding, _UNITS * torch.finfo(loaded.network.dtype).eps)
+    limit = max(rounding, _limit(loaded))
     if difference <= limit:
         return True
     log.warning("%s differs by %.1e (of %.0e allowed) %s and is run without", name, difference, limit, how)
     return False
+
+
+def _limit(loaded: LoadedPipeline) -> float:
+    """Return the difference that rounding alone may make."""
+    return float(max(_TOLERANCE, _UNITS * torch.finfo(loaded.network.dtype).eps))
 
 
 def _difference(expected: _Numbers, found: _Numbers) -> float:

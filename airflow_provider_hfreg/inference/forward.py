@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from airflow_provider_hfreg.errors import RunCancelledError
 from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, Forwarder, TokenIds, company_of
 from airflow_provider_hfreg.inference.decode_loop import DecodeLoop
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
@@ -78,7 +79,9 @@ class GenerateForwarder:
         self._texts_each = int(settings["num_return_sequences"])
         accepts = frozenset(inspect.signature(loaded.network.forward).parameters)
         company = settings.company_of(decoder_only=self._decoder_only)
-        self.company = company_of(accepts) if company is Company.ANY else company
+        if company is Company.ANY:
+            company = Company.EQUAL_LENGTH if loaded.reads_padding else company_of(accepts)
+        self.company = company
         self.deterministic = not settings.samples
         self.new_tokens = settings.new_tokens
         self.growth = self.new_tokens if self._decoder_only else 0
@@ -102,13 +105,14 @@ class GenerateForwarder:
         inputs = padded({"input_ids": prompts}, self._loaded.tokenizer, self._loaded.device, side=side)
         start = inputs["input_ids"].shape[1] if self._decoder_only else 1
         stop = self._stop_strings(start)
+        criteria = [_Cancelling(batch.cancelled), *([] if stop is None else [stop])]
         loop = DecodeLoop(self._places(inputs["input_ids"].shape[1], batch)) if self._rows_leave else None
         with torch.inference_mode(), self._random_numbers(batch):
             tokens = self._loaded.network.generate(
                 **inputs,
                 **self._arguments(),
                 logits_processor=self._draw_tokens(batch),
-                stopping_criteria=None if stop is None else transformers.StoppingCriteriaList([stop]),
+                stopping_criteria=transformers.StoppingCriteriaList(criteria),
                 **({} if loop is None else loop.arguments(self._loaded.network, inputs)),
             )
         texts = tokens[:, start:].tolist()
@@ -185,6 +189,23 @@ class GenerateForwarder:
             begin = [] if len(prompt) or not self._decoder_only else list(self._prompt(prompt))
             groups.append([begin + texts[place][:longest] for place in group])
         return groups
+
+
+class _Cancelling(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
+    """
+    Ends a batch at its next step once somebody asks for that: hundreds of tokens of it may be to come.
+
+    :raises RunCancelledError: somebody did.
+    """
+
+    def __init__(self, cancelled: Callable[[], bool]) -> None:
+        self._cancelled = cancelled
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002  as called
+        """End no row."""
+        if self._cancelled():
+            raise RunCancelledError("Stopped while texts were generated, as asked. What was committed stays.")
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 
 class StopStrings(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is untyped

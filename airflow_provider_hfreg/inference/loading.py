@@ -50,7 +50,8 @@ class LoadedPipeline:
     :param token_limit: tokens that it can read; None where nothing bounds them.
     :param context: what the task may know, with the version's parameters; a run puts its own over them.
     :param layout: how sequences lie in a batch; what any network runs unless :mod:`.fitting` found better.
-    :param rows_leave: a generating network was seen to give the same when rows that have ended leave their batch.
+    :param reads_padding: a generating network was seen to give something else beside a longer prompt.
+    :param rows_leave: it was seen to give the same when rows that have ended leave their batch.
     """
 
     task: PipelineTask
@@ -61,6 +62,7 @@ class LoadedPipeline:
     token_limit: int | None
     context: TaskContext
     layout: Layout = field(default_factory=Layout)
+    reads_padding: bool = False
     rows_leave: bool = False
 
 

@@ -51,6 +51,11 @@ def scores_padded(loaded: LoadedPipeline) -> Scores:
     return _scores(loaded, prompts, range(len(prompts)), loop=None)
 
 
+def first_steps(scores: Scores) -> Scores:
+    """Return the scores of the prompts alone: those of later steps follow tokens that a near tie may have changed."""
+    return {name: numbers for name, numbers in scores.items() if name.endswith(" 0")}
+
+
 class _Rows:
     """Which rows of the batch are there, and how many steps each has behind it."""
 
@@ -70,7 +75,7 @@ class _Noted(_Rows, transformers.LogitsProcessor):  # type: ignore[misc]  # tran
         self.scores: dict[str, npt.NDArray[np.float64]] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002  as it is called
-        for row, numbers in zip(self._rows, scores.double().numpy(), strict=True):
+        for row, numbers in zip(self._rows, scores.double().cpu().numpy(), strict=True):
             self.scores[f"{row} {self._steps[row]}"] = numbers
         self._steps.update(self._rows)
         return scores
@@ -81,7 +86,7 @@ class _LeavesAtItsStep(_Rows, transformers.StoppingCriteria):  # type: ignore[mi
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002  as above
         self._steps.update(self._rows)
-        return torch.tensor([self._steps[row] >= _STEPS[row] for row in self._rows])
+        return torch.tensor([self._steps[row] >= _STEPS[row] for row in self._rows], device=input_ids.device)
 
 
 def _scores(

@@ -53,10 +53,10 @@ class Work:
     def __len__(self) -> int:
         return len(self.encoded.lengths)
 
-    def batch(self, positions: IntArray, token_budget: int) -> Batch:
+    def batch(self, positions: IntArray, token_budget: int, cancelled: Callable[[], bool]) -> Batch:
         """Return the batch of these sequences."""
         columns = {name: [values[place] for place in positions] for name, values in self.encoded.columns.items()}
-        return Batch(columns, [self.streams[place] for place in positions], token_budget)
+        return Batch(columns, [self.streams[place] for place in positions], token_budget, cancelled)
 
     def keep(self, positions: IntArray, outputs: BatchOutputs, *, packed: bool) -> None:
         """

@@ -48,6 +48,7 @@ from airflow_provider_hfreg.registry.verification import Verification, verify_st
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.registry.version_names import random_version_name
 from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.probe import ProbeResult, probe_conditional_writes
 from airflow_provider_hfreg.storage.read_only import ReadOnlyStore
 from airflow_provider_hfreg.storage.urls import local_path, open_store
 from airflow_provider_hfreg.versions.cache import HostCache
@@ -148,9 +149,9 @@ class Registry:
         holds many.
 
         :param task: the pipeline task, under any of its names.
-        :param tags: key → value; None as a value means that the tag is there.
-        :param metrics: comparisons with ``>= <= == != > <``, all of which must hold. Dots lead into a metric that is a
-            JSON object. A version without the metric never fits.
+        :param tags: of the version, not of its model: key → value; None as a value means that the tag is there.
+        :param metrics: of the version: comparisons with ``>= <= == != > <``, all of which must hold. Dots lead into a
+            metric that is a JSON object. A version without the metric never fits.
         :param models: a pattern of model names with ``*`` and ``?``.
         :raises InvalidOptionError: no comparison.
         """
@@ -323,6 +324,15 @@ class Registry:
             models = self._catalogue.model_names()
         manifests = [version.manifest for version in versions or ()]
         return verify_stored(self._store, models or (), manifests, lambda file: transfer_progress("read", file))
+
+    def probe(self) -> ProbeResult:
+        """
+        Try whether the store keeps conditional writes, on objects of its own; the first logging does so, too.
+
+        :raises ConditionalWritesUnsupportedError: it ignores a condition: two loggers of one version would both win.
+        :raises StorageDeniedError: this user, or a registry that is read only, may write nothing.
+        """
+        return probe_conditional_writes(self._store)
 
     def collect_garbage(self, *, dry_run: bool = True) -> GarbageReport:
         """

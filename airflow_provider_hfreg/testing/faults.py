@@ -15,9 +15,11 @@ a real one: nothing is imitated but the fault.
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, NoReturn, TypeVar
@@ -84,6 +86,21 @@ def raising(error: BaseException) -> Callable[[], NoReturn]:
         raise error
 
     return act
+
+
+@contextmanager
+def files_hold_at_most(size_bytes: int) -> Iterator[None]:
+    """
+    Let no file that this process writes grow beyond a size: a disk without room, to all who reserve or write.
+
+    :raises OSError: in whoever does so meanwhile, "File too large".
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, allowed[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
 
 
 def kill() -> NoReturn:

@@ -7,6 +7,7 @@ Invariants:
   conditional on. So a deletion cannot race an alias being set; both are edits of one head.
 - A document keeps the ids of its last edits: a writer whose answer was lost finds its own and reports success once,
   instead of editing twice.
+- Keys that this version of the package does not know stay as they are: a newer one's edits outlive an older one's.
 
 A head that does not exist is an empty one: no default, no alias, nothing deleted. A state that does not exist is what
 the manifest says was logged. Nothing here does I/O: :func:`airflow_provider_hfreg.versions.swap.edit` writes.
@@ -32,6 +33,7 @@ class Head:
 
     :param default: the version that the bare model name means; None means the oldest.
     :param tombstones: deleted version → when it was deleted; a name is not silently used again.
+    :param others: what the document holds besides, by key.
     """
 
     default: str | None = None
@@ -42,6 +44,7 @@ class Head:
     comment: str | None = None
     revision: int = 0
     operations: tuple[str, ...] = ()
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def version_of_alias(self, alias: str) -> str:
         """
@@ -141,23 +144,24 @@ class Head:
 
     def to_bytes(self) -> bytes:
         """Return the document as it is stored."""
-        return document_json(
-            {
-                "default": self.default,
-                "aliases": dict(self.aliases),
-                "tombstones": dict(self.tombstones),
-                "tags": dict(self.tags),
-                "metrics": dict(self.metrics),
-                "comment": self.comment,
-                "revision": self.revision,
-                "operations": list(self.operations),
-            }
-        )
+        return document_json({**self.others, **self._known()})
+
+    def _known(self) -> dict[str, Any]:
+        return {
+            "default": self.default,
+            "aliases": dict(self.aliases),
+            "tombstones": dict(self.tombstones),
+            "tags": dict(self.tags),
+            "metrics": dict(self.metrics),
+            "comment": self.comment,
+            "revision": self.revision,
+            "operations": list(self.operations),
+        }
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Head:
         """Rebuild a head from its document."""
-        return cls(
+        head = cls(
             default=field_of(plain, "default", str | None),
             aliases=texts_of(plain, "aliases"),
             tombstones=texts_of(plain, "tombstones"),
@@ -167,15 +171,21 @@ class Head:
             revision=field_of(plain, "revision", int, 0),
             operations=tuple(field_of(plain, "operations", list, [])),
         )
+        return replace(head, others=_others(plain, head._known()))
 
 
 @dataclass(frozen=True)
 class State:
-    """A version's annotations after the first edit."""
+    """
+    A version's annotations after the first edit.
+
+    :param others: what the document holds besides, by key.
+    """
 
     annotations: Annotations
     revision: int = 0
     operations: tuple[str, ...] = ()
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     def with_tags(self, changes: Mapping[str, str | None]) -> State:
         """Return the state with some tags set, and those given as None removed."""
@@ -202,15 +212,17 @@ class State:
 
     def to_bytes(self) -> bytes:
         """Return the document as it is stored."""
-        return document_json(
-            {**self.annotations.to_json(), "revision": self.revision, "operations": list(self.operations)}
-        )
+        return document_json({**self.others, **self._known()})
+
+    def _known(self) -> dict[str, Any]:
+        return {**self.annotations.to_json(), "revision": self.revision, "operations": list(self.operations)}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> State:
         """Rebuild a state from its document."""
         revision = field_of(plain, "revision", int, 0)
-        return cls(Annotations.from_json(plain), revision, tuple(field_of(plain, "operations", list, [])))
+        state = cls(Annotations.from_json(plain), revision, tuple(field_of(plain, "operations", list, [])))
+        return replace(state, others=_others(plain, state._known()))
 
 
 def merged(tags: Mapping[str, str], changes: Mapping[str, str | None]) -> dict[str, str]:
@@ -235,3 +247,7 @@ def without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _appended(operations: tuple[str, ...], operation: str) -> tuple[str, ...]:
     return (*operations, operation)[-_OPERATIONS_KEPT:]
+
+
+def _others(plain: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain.items() if key not in known and key != "format_version"}

@@ -149,12 +149,12 @@ class StoredFolder:
         folder = self._scratch / "sketch"
         for path in paths:
             target = folder / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if path.endswith(_WEIGHTS):
-                info = self._store.find_info(path)
-                _sketch_weights(self._store, path, 0 if info is None else info.size_bytes, target)
-            else:
-                self._store.download(path, target)
+            with _fetched_to(target):
+                if path.endswith(_WEIGHTS):
+                    info = self._store.find_info(path)
+                    _sketch_weights(self._store, path, 0 if info is None else info.size_bytes, target)
+                else:
+                    self._store.download(path, target)
         return folder
 
     @contextmanager
@@ -162,8 +162,7 @@ class StoredFolder:
         """Give a file's local copy, fetched unless it was kept."""
         target = self._scratch / "files" / path
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with explained("Fetching", target, also=_SCRATCH):
+            with _fetched_to(target):
                 self._store.download(path, target)
         yield target
         if not self._keep:
@@ -172,6 +171,14 @@ class StoredFolder:
     def send(self, store: ObjectStore, file: VersionFile) -> bool:  # noqa: ARG002 - a file of a folder has no digest yet
         """Not done: a file is published under the digest that was taken of it here."""
         return False
+
+
+@contextmanager
+def _fetched_to(target: Path) -> Iterator[None]:
+    """Make a file's folder; say of a disk that fails meanwhile where it is and how to choose another."""
+    with explained("Fetching", target, also=_SCRATCH):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
 
 
 def _sketch_weights(store: ObjectStore, key: str, size_bytes: int, target: Path) -> None:
@@ -222,9 +229,8 @@ class StoredVersion:
         folder = self._scratch / "sketch"
         for path in paths:
             target, file = folder / path, self._files[path]
-            target.parent.mkdir(parents=True, exist_ok=True)
             if path.endswith(_WEIGHTS):
-                with self._explained(file):
+                with self._explained(file), _fetched_to(target):
                     _sketch_weights(self._store, file.key, file.size_bytes, target)
             else:
                 self._fetch(file, target)
@@ -245,7 +251,7 @@ class StoredVersion:
         target.unlink()
 
     def _fetch(self, file: VersionFile, target: Path) -> None:
-        with self._explained(file), explained("Fetching", target, also=_SCRATCH):
+        with self._explained(file), _fetched_to(target):
             self._store.download(
                 file.key, target, on_bytes=self._progress(file), digest=file.digest, size_bytes=file.size_bytes
             )

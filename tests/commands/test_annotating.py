@@ -27,7 +27,8 @@ def test_a_bare_name_is_the_model_itself_and_default_its_default_version(finbert
 
 def test_a_models_metrics_are_shown_among_the_models_and_searched_for_by_nobody(finbert):
     shown = finbert.here("metric", "finbert", "least_accuracy=0.9").out
-    assert shown.split() == ["metric", "value", "least_accuracy", "0.9"]
+    assert shown.splitlines()[0] == "Model finbert, of no version:"
+    assert " ".join(shown.split()[5:]) == "metric value least_accuracy 0.9"
     assert "least_accuracy=0.9" in finbert.here("models").out
     [model] = finbert.here("models", "--json").plain
     assert model["metrics"] == {"least_accuracy": 0.9}
@@ -38,3 +39,12 @@ def test_metrics_of_a_model_that_is_not_there_are_refused(finbert):
     ended = finbert.here("metric", "finbrt", "f1=0.5")
     assert (ended.status, ended.out) == (1, "")
     assert "There is no model 'finbrt'" in ended.err
+
+
+@pytest.mark.parametrize("given", [("metric", "f1=0.5"), ("tag", "owner=ana"), ("comment", "ready")])
+def test_it_is_said_of_which_version_something_was_set(finbert, given):
+    command, value = given
+    assert finbert.here("default", "finbert", "v2").status == 0
+    ended = finbert.here(command, "finbert@DEFAULT", value)
+    assert ended.out.startswith("Version finbert/v2:\n")
+    assert finbert.here(command, "finbert@DEFAULT", "--json").plain["about"] == "finbert/v2"

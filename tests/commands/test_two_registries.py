@@ -5,12 +5,16 @@ import json
 import os
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from airflow_provider_hfreg.commands.places import find_target
+from airflow_provider_hfreg.commands.replies import Place
 from airflow_provider_hfreg.registry import Registry
 from airflow_provider_hfreg.storage.s3 import S3Store
+from airflow_provider_hfreg.storage.settings import S3Settings
 from airflow_provider_hfreg.testing import servers
 
 POLICY = Path(__file__).parents[2] / "docs" / "policies" / "logger.json"
@@ -147,3 +151,35 @@ def test_airflow_reaches_each_registry_by_its_own_connection(hfreg, server, regi
     copied = airflow("--to-conn-id", "production")
     assert copied.returncode == 0, copied.stderr
     check_copied(server, registries, tmp_path)
+
+
+def test_airflow_reaches_a_target_without_a_connection_by_a_profile(hfreg, server, registries, tmp_path):
+    """The profile's keys take the place of the connection's; the server is the same."""
+    keys = server.settings_of("trial")
+    connection = {
+        "conn_type": "hfreg",
+        "host": registries["trial"],
+        "login": keys.access_key_id,
+        "password": keys.secret_access_key,
+        "extra": {"endpoint_url": server.endpoint_url},
+    }
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "HFREG_CACHE": str(tmp_path / "cache"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
+        "AIRFLOW_CONN_TRIAL": json.dumps(connection),
+    }
+    command = [sys.executable, "-m", "airflow", "hfreg", "copy", "finbert/v1", "--conn-id", "trial"]
+    command += ["--to", registries["production"], "--to-profile", "production"]
+    copied = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
+    assert copied.returncode == 0, copied.stderr
+    check_copied(server, registries, tmp_path)
+
+
+def test_a_profile_brings_keys_and_leaves_all_else_as_the_source_has_it():
+    source = S3Settings("http://here", access_key_id="a", secret_access_key="b", session_token="c", sse="aws:kms")
+    options = Namespace(to="s3://there/x", to_profile="production", to_endpoint_url=None)
+    target = find_target(options, Place("s3://here/x", source, read_only=True))
+    assert (target.url, target.read_only) == ("s3://there/x", False)
+    assert target.s3 == S3Settings("http://here", profile_name="production", sse="aws:kms")

@@ -39,6 +39,18 @@ def test_equal_lengths_means_no_padding_at_all(lengths, budget):
         assert len(set(lengths[batch].tolist())) == 1
 
 
+@given(lengths_of_sequences, st.integers(1, 5000), st.integers(0, 100))
+def test_a_sequence_that_would_be_padded_by_more_begins_a_batch(lengths, budget, most):
+    batches = cut_batches(lengths, token_budget=budget, most_padding=most)
+
+    assert sorted(position for batch in batches for position in batch.tolist()) == list(range(len(lengths)))
+    for batch, following in itertools.zip_longest(batches, batches[1:], fillvalue=None):
+        longest = lengths[batch].max()
+        assert longest - lengths[batch].min() <= most
+        if following is not None:  # it is too short, or there is no room for it
+            assert longest - lengths[following[0]] > most or max(longest, 1) * (len(batch) + 1) > budget
+
+
 @given(lengths_of_sequences)
 def test_the_longest_run_first(lengths):
     longest = [int(lengths[batch].max()) for batch in cut_batches(lengths, token_budget=64)]

@@ -357,6 +357,68 @@ def test_a_network_with_windows_keeps_its_rows(tmp_path, load, caplog):
     assert "is not the plain cache" in caplog.text
 
 
+def test_a_network_that_counts_positions_from_the_padding_runs_texts_of_one_length_together(tmp_path, load, caplog):
+    """BART's decoder alone takes no positions: beside a longer prompt, a shorter one would begin in the middle."""
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.frameworks import transformers
+    from airflow_provider_hfreg.testing.models import byte_level_tokenizer, write_model
+
+    tokenizer = byte_level_tokenizer("roberta")
+    config = transformers.BartConfig(
+        d_model=32,
+        decoder_layers=2,
+        decoder_attention_heads=2,
+        decoder_ffn_dim=64,
+        max_position_embeddings=128,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        is_decoder=True,
+        is_encoder_decoder=False,
+        tie_word_embeddings=False,
+        forced_eos_token_id=None,
+    )
+    folder = write_model(tmp_path / "bart", transformers.AutoModelForCausalLM, config, tokenizer, 0)
+    loaded = load("gpt2", folder)
+    assert loaded.reads_padding
+    assert "reads padding" in caplog.text
+    given = {"do_sample": False, "num_beams": 1, "max_new_tokens": 8}
+    pipe = inference.pipeline("text-generation", str(folder), device="cpu")
+    texts = [text for text in TEXTS if text]
+    result = Engine(loaded).run(window(texts), given)
+    assert [text[0]["generated_text"] for text in answers(result)] == [
+        pipe(text, **given)[0]["generated_text"] for text in texts
+    ]
+
+
+@pytest.mark.parametrize("architecture", [*CAUSAL, *SEQ2SEQ])
+def test_the_plain_architectures_read_no_padding(architecture, engines):
+    assert not engines(architecture).loaded.reads_padding
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
+def test_who_cancels_waits_for_one_step_and_not_for_the_batch(architecture, beams, engines):
+    from airflow_provider_hfreg.errors import RunCancelledError
+
+    engine, asked = engines(architecture), []
+
+    def cancelled():
+        asked.append(None)
+        return len(asked) > 3
+
+    settings = {"do_sample": False, "num_beams": beams, "min_new_tokens": 30, "max_new_tokens": 30}
+    forwards = []
+    hook = engine.loaded.network.register_forward_hook(lambda *_: forwards.append(None))
+    try:
+        with pytest.raises(RunCancelledError, match="while texts were generated"):
+            engine.run(window(TEXTS[:1]), settings, cancelled=cancelled)
+    finally:
+        hook.remove()
+    assert len(forwards) <= len(asked) == 4
+
+
 def test_a_row_stops_at_a_text_whoever_else_goes_on(engines):
     from dataclasses import replace
 

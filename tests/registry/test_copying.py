@@ -21,7 +21,7 @@ from airflow_provider_hfreg.errors import (
 )
 from airflow_provider_hfreg.registry import Registry
 from airflow_provider_hfreg.storage.urls import open_store
-from airflow_provider_hfreg.testing.faults import FaultyStore
+from airflow_provider_hfreg.testing.faults import FaultyStore, files_hold_at_most
 from airflow_provider_hfreg.versions.layout import Layout
 from airflow_provider_hfreg.versions.manifest import VersionFile
 
@@ -149,6 +149,22 @@ def test_a_damaged_or_lost_blob_is_not_copied_to_another_store(original, registr
     with pytest.raises(BlobMissingError, match=r"has lost its file model\.safetensors"):
         target.copy_version(original)
     assert target.models() == []
+
+
+@pytest.mark.parametrize("room_bytes", [0, 100, 60_000])
+def test_a_copy_that_finds_no_room_on_this_machine_says_where_and_what_to_do(original, tmp_path, room_bytes):
+    """There is room for no file, for the smallest, and for all small ones and not for the weights."""
+    sizes = [file.size_bytes for file in original.manifest.files]
+    assert sum(size > room_bytes for size in sizes)
+    target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "other-host")
+    target._begin()
+    with (
+        files_hold_at_most(room_bytes),
+        pytest.raises(LocalFileError, match=r"Fetching .*other-host.* failed: File too large.* set another one"),
+    ):
+        target.copy_version(original)
+    assert target.models() == []
+    assert not list((tmp_path / "other-host" / "scratch").iterdir())
 
 
 def strangers(registry, original, name, **changes):

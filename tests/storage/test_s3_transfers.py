@@ -23,6 +23,7 @@ from airflow_provider_hfreg.storage.s3 import S3Store
 from airflow_provider_hfreg.storage.s3.download import RANGE_BYTES
 from airflow_provider_hfreg.storage.s3.in_order import in_order
 from airflow_provider_hfreg.storage.s3.parts import ObjectParts
+from airflow_provider_hfreg.testing.faults import files_hold_at_most
 from airflow_provider_hfreg.testing.proxy import Spoiled, proxied
 
 _MIB = 1 << 20
@@ -146,6 +147,23 @@ def test_many_connections_bring_more_than_the_bound_of_one(stored, seaweedfs, co
     assert (tmp_path / "came").read_bytes() == content
     assert alone_s >= 2
     assert together_s < 3 * 2
+
+
+@pytest.mark.parametrize("size_bytes", [1, 10, RANGE_BYTES, _SIZE - 1, _SIZE + 1, 5 * _SIZE])
+def test_what_comes_is_the_object_whatever_size_was_said(stored, content, tmp_path, size_bytes):
+    stored.download("large", tmp_path / "came", digest=digest_of(content), size_bytes=size_bytes)
+    assert (tmp_path / "came").read_bytes() == content
+
+
+@pytest.mark.parametrize(("size_bytes", "asked"), [(_SIZE, 0), (None, 1)])
+def test_a_disk_that_is_too_full_is_told_before_more_than_a_range_has_moved(
+    stored, seaweedfs, tmp_path, size_bytes, asked
+):
+    with proxied(seaweedfs) as proxy, files_hold_at_most(3 * RANGE_BYTES):
+        store = S3Store(stored.url, proxy.settings())
+        with pytest.raises(OSError, match="File too large"):
+            store.download("large", tmp_path / "came", size_bytes=size_bytes)
+    assert len(proxy.requests) == asked
 
 
 @pytest.mark.parametrize("number", [0, 2, 3])

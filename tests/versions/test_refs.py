@@ -97,3 +97,13 @@ def test_a_tag_given_as_none_is_removed_and_a_metric_given_as_none_is_null():
 def test_a_state_is_read_back_as_it_was_written():
     state = State(Annotations({"a": "b"}, {"matrix": [[1, 2]]}, "größer")).stamped("op")
     assert State.from_plain(read_document(state.to_bytes(), "here")) == state
+
+
+@pytest.mark.parametrize("kind", [Head, State])
+def test_what_a_newer_package_wrote_outlives_an_edit_of_an_older_one(kind):
+    newer = {"comment": "ready", "gates": {"f1": [0.8, None]}, "owner": "ana"}
+    edited = kind.from_plain(newer).with_tags({"stage": "live"}).stamped("op")
+    stored = read_document(edited.to_bytes(), "there")
+    assert {"gates": stored["gates"], "owner": stored["owner"]} == {"gates": {"f1": [0.8, None]}, "owner": "ana"}
+    assert (stored["tags"], stored["comment"], stored["revision"]) == ({"stage": "live"}, "ready", 1)
+    assert kind.from_plain(stored) == edited
