@@ -6,11 +6,15 @@ the same.
 
 A T5-small-size and a 40-million-parameter Llama, seeded weights, float32, greedy, up to 64 new tokens. Prompts are
 ragged, and so are the texts: some tokens that the network writes count as ends, chosen so that rows end at all lengths.
-``version.run(frame)`` end to end, against the tokenizer, ``generate`` and the decoding of its tokens, by batches.
+A seeded network has ties but for rounding: of a text that differs it is told how close its two best tokens were where
+it begins to, as a share of the largest score.
+``version.run(frame)`` end to end, against the tokenizer, ``generate`` and the decoding of its tokens, by batches; and
+against CTranslate2, where it is installed, for a yardstick: another engine, its batches sorted by itself.
 """
 
 from __future__ import annotations
 
+import operator
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +23,7 @@ from typing import Any
 
 import inputs
 from measuring import arguments, best_of, interleaved, parsed, tell
+from yardstick import by_ctranslate2
 
 _WORDS = 30_000  # of the vocabulary
 _NEW_TOKENS = 64
@@ -54,10 +59,23 @@ def _measure(kind: str, folder: Path, options: Any) -> None:
     ways |= {f"generate, {size}": lambda size=size: plain.texts(texts, size, ends) for size in _SIZES}
     by_length = sorted(texts, key=lambda text: -len(text.split()))
     ways["generate, 32 sorted"] = lambda: plain.texts(by_length, 32, ends)
+    best_among = [name for name in ways if name != "ours"]
+    yardstick = by_ctranslate2(
+        model,
+        folder / "converted",
+        seq2seq=kind == "seq2seq",
+        ends=ends,
+        most_tokens=_NEW_TOKENS,
+        threads=options.threads,
+        batch_size=max(_SIZES),
+    )
+    if yardstick is not None:
+        ways["CTranslate2, 32"] = lambda: yardstick(texts)
     timed = interleaved(ways, repeat=options.repeat)
-    best = best_of(timed, [name for name in ways if name != "ours"])
+    best = best_of(timed, best_among)
     lengths = plain.lengths(texts, ends)
-    ours = version.run(frame, params={"return_full_text": False} if kind == "causal" else None)
+    ours = _ours(version.run(frame, params={"return_full_text": False} if kind == "causal" else None))
+    alone = plain.texts(texts, 1, ends)
     tell(
         kind,
         f"greedy {kind} generation against generate at its best",
@@ -67,7 +85,11 @@ def _measure(kind: str, folder: Path, options: Any) -> None:
         times_the_best=round(timed[best].cpu_s / timed["ours"].cpu_s, 2),
         times_batch_32=round(timed["generate, 32"].cpu_s / timed["ours"].cpu_s, 2),
         best=best,
-        equal_texts=sum(one == other for one, other in zip(_ours(ours), plain.texts(texts, 1, ends), strict=True)),
+        equal_texts=sum(one == other for one, other in zip(ours, alone, strict=True)),
+        texts_as_ctranslate2=None if yardstick is None else sum(map(operator.eq, ours, yardstick(texts))),
+        ties_where_not=[
+            plain.tie(text, one, ends) for text, one, other in zip(texts, ours, alone, strict=True) if one != other
+        ],
         new_tokens_mean=round(sum(lengths) / len(lengths), 1),
         rows_leave=loaded.rows_leave,
         prepacked=any("Prepacked" in type(module).__name__ for module in loaded.network.modules()),
@@ -112,6 +134,28 @@ class _Plain:
         """Return the new text of each."""
         tokens = self.tokens(texts, size, eos_token_id=ends)
         return list(self._tokenizer.batch_decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def tie(self, text: str, other: str, ends: list[int]) -> float:
+        """Return how far the best two tokens were from each other where ``other`` leaves the text's own answer."""
+        from airflow_provider_hfreg.inference.frameworks import torch
+
+        with torch.inference_mode():
+            told = self._network.generate(
+                **self._tokenizer([text], return_tensors="pt"),
+                do_sample=False,
+                num_beams=1,
+                max_new_tokens=_NEW_TOKENS,
+                eos_token_id=ends,
+                output_scores=True,
+                return_dict_in_generate=True,
+                **self._more,
+            )
+        written = told.sequences[0, -len(told.scores) :]
+        for step, scores in enumerate(told.scores):
+            if not other.startswith(self._tokenizer.decode(written[: step + 1], skip_special_tokens=True)):
+                best, second = scores[0].topk(2)[0].tolist()
+                return float((best - second) / scores[0][scores[0].isfinite()].abs().max())
+        return 0.0
 
     def lengths(self, texts: Sequence[str], ends: list[int]) -> list[int]:
         """Count the new tokens of each text."""

@@ -31,7 +31,7 @@ _INTRODUCTION = """\
 Written by `make bench`; each table is one run in which all ways took turns. CPU seconds of the process and wall-clock
 seconds, medians; of what many processes do, the wall clock alone.
 """
-_NO_BENCHMARKS = {"inputs", "measuring", "pool_desk", "run_all"}
+_NO_BENCHMARKS = {"inputs", "measuring", "pool_desk", "run_all", "yardstick"}
 _UNITS = {"cpu_s": "CPU", "wall_s": "wall"}
 _FAMILY = "5"  # of transformers, that needs no mention
 _MACHINE = ("processor", "cores", "python", "torch", "transformers")

@@ -252,6 +252,9 @@ _USE = (
         argument(
             "--precision", choices=PRECISION_NAMES, help="of the network; default: the version's own. Changes scores"
         ),
+        argument(
+            "--token-budget", type=int, metavar="N", help="tokens of one forward pass; default: what suits the machine"
+        ),
         argument("--threads", type=int, metavar="N", help="of the processor; default: the container's cores"),
         _CONSENT,
         argument("--rerun", action="store_true", help="do it over, though it was done before"),

@@ -29,6 +29,7 @@ def run(asked: Asked) -> Reply:
         max_row_errors=options.max_row_errors,
         if_output_exists=options.if_output_exists,
         precision=options.precision,
+        token_budget=options.token_budget,
         threads=options.threads,
         trust_remote_code=options.trust_remote_code,
     )

@@ -80,6 +80,12 @@ class Engine:
         """Padded tokens of one batch, as far as it had to shrink."""
         return self._executor.token_budget
 
+    def with_token_budget(self, token_budget: int | None) -> Engine:
+        """Return an engine on the same model whose batches have another budget; None: this one."""
+        if token_budget is None:
+            return self
+        return Engine(self.loaded, token_budget=token_budget, window_rows=self.window_rows)
+
     def run(
         self,
         window: pa.RecordBatch,

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import InvalidOptionError, RowsFailedError
+from airflow_provider_hfreg.pipelines.catalog import find_column_task
 from airflow_provider_hfreg.signatures.frames import from_frame
 from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.params import check_params
@@ -55,6 +56,7 @@ def run_frame(
     on_row_error: str,
     output_format: str,
     seed: int | None,
+    token_budget: int | None,
     threads: int | None,
     resident: Callable[[], Resident],
 ) -> Any:
@@ -67,16 +69,25 @@ def run_frame(
 
     if on_row_error not in ("raise", "null"):
         raise InvalidOptionError(f"on_row_error is {on_row_error!r}; write 'raise' or 'null'.")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InvalidOptionError(f"threads is {threads!r}; write a whole number from 1 on, or None.")
+    for name, count in {"threads": threads, "token_budget": token_budget}.items():
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise InvalidOptionError(f"{name} is {count!r}; write a whole number from 1 on, or None.")
     signature = function.signature
     checked = check_params(params, signature.params, version.reference)
     columns = version.output_schema(output_format, function_name=function.target_method, params=params)
     window = from_frame(frame, signature.inputs, optional=version.optional_inputs(function.target_method))
     chosen_seed = secrets.randbits(32) if seed is None else seed
+    if token_budget is not None and find_column_task(version.task, function.target_method) is None:
+        raise InvalidOptionError(
+            f"token_budget is {token_budget}, and {function.target_method!r} of {version.reference} is called with "
+            "rows whose tokens nobody here counts. Leave it out."
+        )
     loaded = resident()
+    from airflow_provider_hfreg.inference.engine import Engine  # noqa: PLC0415 - torch
     from airflow_provider_hfreg.inference.numerics import described, threads_of  # noqa: PLC0415 - torch
 
+    if isinstance(loaded.engine, Engine):
+        loaded = replace(loaded, engine=loaded.engine.with_token_budget(token_budget))  # this run's own, its lock all's
     with threads_of(threads):
         result = _run_window(
             loaded, window, checked, output_format=OutputFormat(output_format), columns=columns, seed=chosen_seed

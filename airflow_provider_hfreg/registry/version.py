@@ -347,6 +347,7 @@ class ModelVersion:
         device: str | None = None,
         trust_remote_code: bool = False,
         precision: str | None = None,
+        token_budget: int | None = None,
         threads: int | None = None,
     ) -> Any:
         """
@@ -364,6 +365,8 @@ class ModelVersion:
         :param precision: ``bfloat16`` or ``float16`` for other numbers than the version's own, ``float32`` for those of
             a version that was logged in fewer bits; None: the version's own. ``attrs["hfreg"]`` says what it ran in and
             what that means.
+        :param token_budget: tokens of one forward pass, padding and all; None: what suits the machine. It is halved
+            where memory runs out.
         :param threads: of torch on the CPU, for this run; None: those of the process, within the container's cores.
         :returns: a ``pandas.DataFrame`` with the signature's output columns.
         :raises RowsFailedError: some rows failed; it carries the others' results.
@@ -383,6 +386,7 @@ class ModelVersion:
             on_row_error=on_row_error,
             output_format=output_format,
             seed=seed,
+            token_budget=token_budget,
             threads=threads,
             resident=lambda: get_resident(
                 self, function, device=device, trust_remote_code=trust_remote_code, precision=precision

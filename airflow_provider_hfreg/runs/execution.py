@@ -135,10 +135,8 @@ def load_engine(version: ModelVersion, request: BatchRequest, *, device: str | N
         trust_remote_code=request.trust_remote_code,
         precision=request.precision,
     )
-    if request.token_budget is None or not isinstance(engine, Engine):
-        return engine
     # The resident engine is shared: this run's budget is its own.
-    return Engine(engine.loaded, token_budget=request.token_budget, window_rows=engine.window_rows)
+    return engine.with_token_budget(request.token_budget) if isinstance(engine, Engine) else engine
 
 
 def _windows_ahead(

@@ -67,8 +67,10 @@ def test_a_table_is_run_in_another_precision_and_a_versions_own_code_with_consen
     version = registry.log_folder(coded, model_name="coded", trust_remote_code=True, **options)
     (on_folder.folder / "texts.csv").write_text("text\nI like it.\nI do not.\n")
 
-    ran = on_folder.here("run", "finbert", "texts.csv", "half", "--precision", "bf16", "--threads", "2", "--json").plain
+    sizes = ("--threads", "2", "--token-budget", "77")
+    ran = on_folder.here("run", "finbert", "texts.csv", "half", "--precision", "bf16", *sizes, "--json").plain
     assert (ran["precision"], ran["threads"], ran["rows_ok"]) == ("bfloat16", [2], 2)
+    assert ran["token_budgets"] == [77]
     told = on_folder.here("run", "finbert", "texts.csv", "half", "--precision", "bfloat16").out
     assert "already completed" in told
     assert "bfloat16: 8 significant bits" in told

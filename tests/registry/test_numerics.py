@@ -59,7 +59,29 @@ def test_a_method_with_a_signature_of_its_own_has_no_precision_to_choose(file_re
     )
     with pytest.raises(InvalidOptionError, match="'predict' of finbert/both is a method with a signature of its own"):
         version.run(FRAME, function_name="predict", precision="bf16")
+    with pytest.raises(InvalidOptionError, match="token_budget is 64, and 'predict' of finbert/both is called with"):
+        version.run(FRAME, function_name="predict", token_budget=64)
     assert "precision" not in version.run(FRAME, function_name="predict").attrs["hfreg"]
+
+
+def test_a_token_budget_is_the_runs_own_and_changes_no_label(version):
+    forwards = []
+    hook = version.engine().loaded.network.register_forward_hook(lambda *_: forwards.append(None))
+    try:
+        result = version.run(FRAME, token_budget=1)
+    finally:
+        hook.remove()
+    own = version.run(FRAME)
+    assert len(forwards) == len(FRAME)
+    assert result.attrs["hfreg"]["token_budget"] == 1 < own.attrs["hfreg"]["token_budget"]
+    assert result["label"].tolist() == own["label"].tolist()
+    np.testing.assert_allclose(result["score"].to_numpy(float), own["score"].to_numpy(float), atol=1e-6)
+
+
+@pytest.mark.parametrize("budget", [0, -1, 2.0, True, "64"])
+def test_a_token_budget_that_is_no_count_is_refused(budget, version):
+    with pytest.raises(InvalidOptionError, match=r"token_budget is .*; write a whole number from 1 on"):
+        version.run(FRAME, token_budget=budget)
 
 
 def test_threads_hold_for_the_run_alone(version):
