@@ -19,7 +19,7 @@ A processor or criterion that holds something per row has ``turn_to(rows)``: whi
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
@@ -38,12 +38,20 @@ class DecodeLoop:
         wait, no processor may count on how many tokens others have.
     :param shared: tokens that all prompts must begin with for them to be read once.
     :param at_once: tokens of prompts to read at a time, padding and all.
+    :param check: called before each such part; may raise.
     :ivar lengths: after the call, how many new tokens each row has, its end token included.
     :ivar padded_tokens: of all prompts, with the padding among which they were read.
     """
 
-    def __init__(self, places: int | None = None, *, shared: int = _SHARED, at_once: int = _AT_ONCE) -> None:
-        self._places, self._shared, self._at_once = places, shared, at_once
+    def __init__(
+        self,
+        places: int | None = None,
+        *,
+        shared: int = _SHARED,
+        at_once: int = _AT_ONCE,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._places, self._shared, self._at_once, self._check = places, shared, at_once, check
         self.lengths: list[int] = []
         self.padded_tokens = 0
 
@@ -58,6 +66,7 @@ class DecodeLoop:
         encoder = network.get_encoder()
         read = []
         for part in parts:
+            self._check()
             longest = max(lengths[part])
             states = encoder(input_ids=ids[part, :longest], attention_mask=mask[part, :longest])[0]
             read.append(torch.nn.functional.pad(states, (0, 0, 0, ids.shape[1] - longest)))
@@ -79,7 +88,7 @@ class DecodeLoop:
         new_tokens = stopping_criteria.max_length - width
         if model.config.is_encoder_decoder:
             network: _Network = _EncoderDecoder(
-                model, input_ids, new_tokens=new_tokens, at_once=self._at_once, **inputs
+                model, input_ids, new_tokens=new_tokens, at_once=self._at_once, check=self._check, **inputs
             )
         else:
             places = min(self._places or places, places)
@@ -90,6 +99,7 @@ class DecodeLoop:
                 new_tokens=new_tokens,
                 shared=self._shared,
                 at_once=self._at_once,
+                check=self._check,
                 **inputs,
             )
         # Rows that waited have fewer tokens than the tensor has columns: each row's own are counted instead.
@@ -188,11 +198,12 @@ class _Decoder:
         new_tokens: int,
         shared: int,
         at_once: int,
+        check: Callable[[], None],
         past_key_values: Any,
         attention_mask: torch.Tensor | None = None,
         **others: Any,
     ) -> None:
-        self._model, self._at_once = model, at_once
+        self._model, self._at_once, self._check = model, at_once, check
         self._prompts = input_ids
         rows, width = input_ids.shape
         mask = input_ids.new_ones(rows, width) if attention_mask is None else attention_mask
@@ -236,6 +247,7 @@ class _Decoder:
         A prompt whose rest is shorter than the longest one's reads the end of the beginning again, so that all read
         the same number of columns.
         """
+        self._check()
         lengths = self._prompt_lengths[rows]
         new = int(lengths.max()) - self._beginning
         known = (lengths - new).clamp(min=0)
@@ -279,12 +291,13 @@ class _EncoderDecoder:
         *,
         new_tokens: int,
         at_once: int,
+        check: Callable[[], None],
         past_key_values: Any,
         encoder_outputs: Any,
         attention_mask: torch.Tensor,
         **others: Any,
     ) -> None:
-        self._model, self._at_once = model, at_once
+        self._model, self._at_once, self._check = model, at_once, check
         self._starts = input_ids
         self._states = encoder_outputs[0]
         self._lengths = attention_mask.sum(dim=1)  # of the texts
@@ -301,6 +314,7 @@ class _EncoderDecoder:
         """All of them: the first step makes keys and values of the texts, part by part as those were read."""
         logits = []
         for part in by_tokens(self._lengths.tolist(), self._at_once):
+            self._check()
             self._room.open(part, held=0, new=self._written)
             for layer in self._texts:
                 layer.use(part, 0, 0)

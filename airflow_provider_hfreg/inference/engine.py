@@ -8,6 +8,7 @@ task's ``postprocess`` → rows. Memory is bounded by the window, whatever the t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,16 @@ from airflow_provider_hfreg.signatures.rows import RowError
 # 1,536 wide, more of a narrow one, of which a forward costs more in calls than in arithmetic. Generation reads all
 # weights for each token, so there company pays.
 _CPU_BUDGET, _CPU_WIDTH, _CPU_GENERATION_BUDGET, _ACCELERATOR_BUDGET = 2_048, 1_536, 16_384, 65_536
+# Allocators that raise a plain RuntimeError: of the CPU, oneDNN, CUDA's runtime and libraries, and Apple's.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate",
+    "could not create a memory object",
+    "bad_alloc",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
 _CPU_CALLS = 24  # tokens of a network as wide that take as long as all calls of a forward
 
 
@@ -72,8 +83,9 @@ class Engine:
     def __init__(self, loaded: LoadedPipeline, *, token_budget: int | None = None, window_rows: int = 4096) -> None:
         self.loaded = loaded
         self.window_rows = window_rows
-        budget = token_budget or _token_budget(loaded)
-        self._executor = Executor(budget, is_out_of_memory=is_out_of_memory, is_fatal=is_fatal)
+        self._executor = _executor(token_budget or _token_budget(loaded))
+        self._executors: dict[int, Executor] = {}  # by the budget that was asked for: what fits is learnt once
+        self._origin: Engine | None = None  # whose life holds the model's files
 
     @property
     def token_budget(self) -> int:
@@ -84,7 +96,10 @@ class Engine:
         """Return an engine on the same model whose batches have another budget; None: this one."""
         if token_budget is None:
             return self
-        return Engine(self.loaded, token_budget=token_budget, window_rows=self.window_rows)
+        other = copy.copy(self)
+        other._executor = self._executors.setdefault(token_budget, _executor(token_budget))  # noqa: SLF001  of this class
+        other._origin = self  # noqa: SLF001  as above
+        return other
 
     def run(
         self,
@@ -171,6 +186,10 @@ class Engine:
         )
 
 
+def _executor(token_budget: int) -> Executor:
+    return Executor(token_budget, is_out_of_memory=is_out_of_memory, is_fatal=is_fatal)
+
+
 def _shortest(forward: Forward) -> Sequences:
     """Return the shortest text there is, with the smallest table where the model reads tables."""
     table = pa.array(['{"a": ["a"]}']) if forward is Forward.TABLE else None
@@ -220,10 +239,7 @@ def _record_batch(features: Sequence[FeatureSpec], columns: Mapping[str, pa.Arra
 
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether a device ran out of memory."""
-    # The CPU allocator raises a plain RuntimeError, and cuBLAS one of its own.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        sign in str(error) for sign in ("DefaultCPUAllocator: can't allocate", "CUBLAS_STATUS_ALLOC_FAILED")
-    )
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def is_fatal(error: Exception) -> bool:

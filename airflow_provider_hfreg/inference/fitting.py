@@ -6,7 +6,8 @@ What makes a loaded network fast, each thing only where it was seen to give the 
   (:mod:`.arrangement`), for the architectures of two explicit lists.
 - Where a network generates, rows that have ended leave their batch (:mod:`.decode_loop`).
 
-One thing makes it slower: a generating network that was seen to read padding runs texts of one length together.
+One thing makes it slower: a network that was seen to read padding, or that could not be compared, runs texts of one
+length together.
 
 The lists say what can work, a comparison says what does: a handful of sequences through the fitted network against the
 same ones, each alone and unpadded, through the network as it came. Whatever differs, or raises, is taken back with a
@@ -35,7 +36,13 @@ from airflow_provider_hfreg.inference.batch import Batch
 from airflow_provider_hfreg.inference.forward import forwarder_for
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
-from airflow_provider_hfreg.inference.loop_proof import first_steps, scores_alone, scores_padded, scores_together
+from airflow_provider_hfreg.inference.loop_proof import (
+    first_steps,
+    known_tokens,
+    scores_alone,
+    scores_padded,
+    scores_together,
+)
 from airflow_provider_hfreg.inference.packed import PACKED, register
 from airflow_provider_hfreg.inference.prepacked import is_worth_it, prepack
 from airflow_provider_hfreg.inference.tables import encode_tables
@@ -83,18 +90,30 @@ def fitted(loaded: LoadedPipeline, *, prepacks: Callable[[Any], bool] = is_worth
     """
     Return a loaded model as fast as it was seen to be right; its network is changed and must be nobody else's.
 
-    An accelerator has kernels of its own; there it is only looked at what padding does.
+    An accelerator has kernels of its own; there it is only looked at what padding does. A network that a short text
+    turns to another attention for good (BigBird's) is left as it is.
 
     :param prepacks: tells whether prepacked layers are faster for a network, here.
     """
+    if _has_switch(loaded.network):
+        return loaded
     if loaded.task.forward is Forward.GENERATE:
         return _fitted_generator(loaded, prepacks)
+    return _fitted_encoder(loaded, prepacks)
+
+
+def _fitted_encoder(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> LoadedPipeline:
+    trials = _TRIALS[loaded.task.forward]
+    try:
+        together = _batch(loaded)
+        alone = [_one(together, place) for place in range(len(together.streams))]
+        expected = _outputs(loaded, trials, alone)
+        carried = _difference(expected, _outputs(loaded, trials, [together]))
+    except Exception as error:  # noqa: BLE001  it may need what no comparison gives it; a run will tell
+        return _uncompared(loaded, error)
+    loaded = _with_padding(loaded, carried)
     if loaded.device.type != "cpu":
         return loaded
-    trials = _TRIALS[loaded.task.forward]
-    together = _batch(loaded)
-    alone = [_one(together, place) for place in range(len(together.streams))]
-    expected = _outputs(loaded, trials, alone)
     if prepacks(loaded.network):
         back = prepack(loaded.network)
         if not _agrees(loaded, expected, lambda: _outputs(loaded, trials, alone), _PREPACKED):
@@ -105,24 +124,19 @@ def fitted(loaded: LoadedPipeline, *, prepacks: Callable[[Any], bool] = is_worth
             how = "with sequences end to end" if layout.packed else "with what is read of its last layer"
             if _agrees(loaded, expected, functools.partial(_outputs, candidate, trials, [together]), how):
                 keep()
-                return candidate
+                return replace(candidate, reads_padding=loaded.reads_padding and not layout.packed)
     return loaded
 
 
 def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> LoadedPipeline:
-    if _has_switch(loaded.network):
-        return loaded
     try:
         expected = scores_alone(loaded)
         among_padding = scores_padded(loaded)
         rounding = _difference(expected, among_padding)
         carried = _difference(first_steps(expected), first_steps(among_padding))
     except Exception as error:  # noqa: BLE001  it may need what no comparison gives it; a run will tell
-        log.warning("%s cannot be compared and is run as it is: %s", type(loaded.network).__name__, error)
-        return loaded
-    if not carried <= max(_PADDING, _limit(loaded)):  # nor where one of them is no number
-        log.warning("%s reads padding: texts run with others of their length alone", type(loaded.network).__name__)
-        loaded = replace(loaded, reads_padding=True)
+        return _uncompared(loaded, error)
+    loaded = _with_padding(loaded, carried)
     if loaded.device.type != "cpu":
         return loaded
     if prepacks(loaded.network):
@@ -135,6 +149,24 @@ def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -
         loaded, expected, lambda: scores_together(loaded), "with rows that leave their batch", rounding
     )
     return replace(loaded, rows_leave=leaves)
+
+
+def _uncompared(loaded: LoadedPipeline, error: Exception) -> LoadedPipeline:
+    name = type(loaded.network).__name__
+    log.warning("%s cannot be compared and is run as it is, texts of one length together: %s", name, error)
+    return replace(loaded, reads_padding=True)
+
+
+def _with_padding(loaded: LoadedPipeline, carried: float) -> LoadedPipeline:
+    """
+    Return the model, told by how much padding changed its numbers.
+
+    :param carried: a share of the largest; NaN where one of them is no number.
+    """
+    if carried <= max(_PADDING, _limit(loaded)):
+        return loaded
+    log.warning("%s reads padding: texts run with others of their length alone", type(loaded.network).__name__)
+    return replace(loaded, reads_padding=True)
 
 
 def _has_switch(network: Any) -> bool:
@@ -246,9 +278,8 @@ def _difference(expected: _Numbers, found: _Numbers) -> float:
 def _batch(loaded: LoadedPipeline) -> Batch:
     """Return texts of the tokenizer's own words, encoded as a task's are: masks in all, a second text in the first."""
     tokenizer = loaded.tokenizer
-    words = tokenizer.convert_ids_to_tokens(
-        np.random.default_rng(0).integers(len(tokenizer), size=sum(_WORDS)).tolist()
-    )
+    drawn = np.random.default_rng(0).integers(known_tokens(loaded), size=sum(_WORDS)).tolist()
+    words = [word or "" for word in tokenizer.convert_ids_to_tokens(drawn)]  # an id may have no token
     mask = [] if tokenizer.mask_token is None else [tokenizer.mask_token]
     texts = pa.array([" ".join([*mask, *words[:count], *words[-count:]]) for count in _WORDS], pa.string())
     if loaded.task.forward is Forward.TABLE:
@@ -257,7 +288,9 @@ def _batch(loaded: LoadedPipeline) -> Batch:
     else:
         second = pa.array([" ".join(words[: _WORDS[0]]), *[None] * (len(texts) - 1)], pa.string())
         encoded = encode(tokenizer, texts, second, {"truncation": True}, limit=loaded.token_limit)
-    return Batch(encoded.columns, [(0, 0)] * len(encoded.lengths))
+    some = np.flatnonzero(encoded.lengths).tolist()  # a text without a token fails, whatever runs beside it
+    columns = {name: [values[place] for place in some] for name, values in encoded.columns.items()}
+    return Batch(columns, [(0, 0)] * len(some))
 
 
 def _one(batch: Batch, place: int) -> Batch:

@@ -105,8 +105,10 @@ class GenerateForwarder:
         inputs = padded({"input_ids": prompts}, self._loaded.tokenizer, self._loaded.device, side=side)
         start = inputs["input_ids"].shape[1] if self._decoder_only else 1
         stop = self._stop_strings(start)
-        criteria = [_Cancelling(batch.cancelled), *([] if stop is None else [stop])]
-        loop = DecodeLoop(self._places(inputs["input_ids"].shape[1], batch)) if self._rows_leave else None
+        cancelling = _Cancelling(batch.cancelled)
+        criteria = [cancelling, *([] if stop is None else [stop])]
+        places = self._places(inputs["input_ids"].shape[1], batch)
+        loop = DecodeLoop(places, check=cancelling.check) if self._rows_leave else None
         with torch.inference_mode(), self._random_numbers(batch):
             tokens = self._loaded.network.generate(
                 **inputs,
@@ -192,19 +194,23 @@ class GenerateForwarder:
 
 
 class _Cancelling(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
-    """
-    Ends a batch at its next step once somebody asks for that: hundreds of tokens of it may be to come.
-
-    :raises RunCancelledError: somebody did.
-    """
+    """Ends a batch at its next step once somebody asks for that: hundreds of tokens of it may be to come."""
 
     def __init__(self, cancelled: Callable[[], bool]) -> None:
         self._cancelled = cancelled
 
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002  as called
-        """End no row."""
+    def check(self) -> None:
+        """
+        Ask whether to go on.
+
+        :raises RunCancelledError: somebody said no.
+        """
         if self._cancelled():
             raise RunCancelledError("Stopped while texts were generated, as asked. What was committed stays.")
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:  # noqa: ARG002  as called
+        """Ask, and end no row."""
+        self.check()
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
 

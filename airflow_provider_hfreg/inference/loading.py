@@ -50,8 +50,8 @@ class LoadedPipeline:
     :param token_limit: tokens that it can read; None where nothing bounds them.
     :param context: what the task may know, with the version's parameters; a run puts its own over them.
     :param layout: how sequences lie in a batch; what any network runs unless :mod:`.fitting` found better.
-    :param reads_padding: a generating network was seen to give something else beside a longer prompt.
-    :param rows_leave: it was seen to give the same when rows that have ended leave their batch.
+    :param reads_padding: the network was seen to give something else beside a longer text, or was not comparable.
+    :param rows_leave: a generating network was seen to give the same when rows that have ended leave their batch.
     """
 
     task: PipelineTask
@@ -252,8 +252,8 @@ def _positions(network: Any) -> int | None:
     """Return how many positions a text may fill: RoBERTa's table counts from its padding's place + 1."""
     config = network.config
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is None or not getattr(config, "position_biased_input", True):
-        return None
+    if positions is None or positions < 1 or not getattr(config, "position_biased_input", True):
+        return None  # XLNet's is -1: it counts distances alone
     if config.is_encoder_decoder and any(hasattr(module, "make_weights") for module in network.modules()):
         return None  # M2M100's table grows with the text
     embeddings = getattr(getattr(network, "base_model", network), "embeddings", None)

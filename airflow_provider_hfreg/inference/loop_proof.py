@@ -112,7 +112,13 @@ def _scores(
 
 
 def _prompts(loaded: LoadedPipeline) -> list[list[int]]:
-    known = min(len(loaded.tokenizer), loaded.network.get_input_embeddings().weight.shape[0])
+    known = known_tokens(loaded)
     draw = np.random.default_rng(0)
     beginning = draw.integers(known, size=_BEGINNING).tolist()
-    return [beginning + draw.integers(known, size=count).tolist() for count in _PROMPTS]
+    longest = max(_PROMPTS) if loaded.token_limit is None else loaded.token_limit - _BEGINNING - max(_STEPS) - 1
+    return [beginning + draw.integers(known, size=max(1, min(count, longest))).tolist() for count in _PROMPTS]
+
+
+def known_tokens(loaded: LoadedPipeline) -> int:
+    """Count the tokens that the network has vectors for: a tokenizer may have been given more."""
+    return min(len(loaded.tokenizer), int(loaded.network.get_input_embeddings().weight.shape[0]))

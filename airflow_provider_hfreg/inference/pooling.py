@@ -2,8 +2,7 @@
 The vectors of a text's tokens to one vector, on the device: only one row per text leaves it.
 
 As sentence-transformers does it: padding never counts, special tokens do, and a vector is normalised to length 1 where
-that is asked for. A text without a single token (an empty one, of a tokenizer that puts nothing around it) has no
-vector: it fails, whatever runs beside it.
+that is asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from airflow_provider_hfreg.inference.arrangement import Arranged, to_numpy
-from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs
+from airflow_provider_hfreg.inference.batch import BatchOutputs
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.inference.single_pass import SinglePass
@@ -34,12 +33,6 @@ class Embedding(SinglePass):
         super().__init__(loaded)
         self._pooling = pooling
         self._normalize = normalize
-
-    def run(self, batch: Batch) -> BatchOutputs:
-        """Run one forward."""
-        if not all(map(len, batch.columns["input_ids"])):
-            raise ValueError("the tokenizer makes no token of the text, so there is nothing to pool")
-        return super().run(batch)
 
     def read(self, batch: Arranged) -> BatchOutputs:
         """Return the pooled vectors."""

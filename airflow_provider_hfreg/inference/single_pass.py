@@ -34,10 +34,20 @@ class SinglePass(ABC):
         self._loaded = loaded
         self._accepts = accepted_by(loaded.network)
         # By the class itself: one that hands on what it does not name may as well drop it, a mask too.
-        self.company = company_of(frozenset(inspect.signature(loaded.network.forward).parameters))
+        self.company = (
+            Company.EQUAL_LENGTH
+            if loaded.reads_padding
+            else company_of(frozenset(inspect.signature(loaded.network.forward).parameters))
+        )
 
     def run(self, batch: Batch) -> BatchOutputs:
-        """Run one forward."""
+        """
+        Run one forward.
+
+        :raises ValueError: a text has no token: padding would answer for it.
+        """
+        if not all(map(len, batch.columns["input_ids"])):
+            raise ValueError("the tokenizer makes no token of the text, so there is nothing to run")
         with torch.inference_mode():
             return self.read(arranged(batch.columns, self._loaded, self._accepts))
 

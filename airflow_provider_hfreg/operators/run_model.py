@@ -112,7 +112,8 @@ class RunHFModelOperator(BaseOperator):
         this task instance wrote there before, from another version or input, is replaced once the new run is
         complete. (templated)
     :param rows_per_shard: how many rows are committed at a time. (templated)
-    :param token_budget: tokens of one forward pass; default: by the machine's memory. (templated)
+    :param token_budget: tokens of one forward pass; default: what suits the device; halved where memory
+        runs out. (templated)
     :param precision: ``bfloat16`` or ``float16`` for other numbers than the version's own, ``float32`` for those of a
         version that was logged in fewer bits; default: the version's own. The report says what it ran in and what that
         means. (templated)

@@ -272,8 +272,8 @@ def _merged(found: Spans, tokens: _Tokens, row_of_sequence: IntArray) -> Spans:
     if tokens.characters is None or not several.any():
         return found
     stay = [np.flatnonzero(~several)]
-    for one in np.unique(row[several]):
-        entities = np.flatnonzero(row == one)
+    order = np.flatnonzero(several)[np.argsort(row[several], kind="stable")]
+    for entities in np.split(order, np.flatnonzero(np.diff(row[order])) + 1):
         start, end = tokens.characters[found.first[entities], 0], tokens.characters[found.last[entities], 1]
         stay.append(entities[without_overlaps(start, end, found.score[entities])])
     kept = np.concatenate(stay)

@@ -148,5 +148,10 @@ def _write(folder: Path, auto_class: Any, architecture: str, seed: int, config: 
         ),
         "megatron-bert": lambda: transformers.MegatronBertConfig(**_BERT, **positions, **settings),
         "distilbert": lambda: transformers.DistilBertConfig(**_DISTILBERT, **positions, **settings),
+        "big_bird": lambda: transformers.BigBirdConfig(**_BERT, **positions, **settings, block_size=4),
+        "convbert": lambda: transformers.ConvBertConfig(
+            **_BERT, embedding_size=32, conv_kernel_size=5, **positions, **settings
+        ),
+        "xlnet": lambda: transformers.XLNetConfig(d_model=32, n_layer=2, n_head=2, d_inner=64, **settings),
     }
     return write_model(folder, auto_class, builders[architecture](), tokenizer, seed, alike=True)

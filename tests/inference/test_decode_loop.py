@@ -419,6 +419,28 @@ def test_who_cancels_waits_for_one_step_and_not_for_the_batch(architecture, beam
     assert len(forwards) <= len(asked) == 4
 
 
+@pytest.mark.parametrize("architecture", ["gpt2", "t5"])
+def test_who_cancels_waits_for_one_part_of_the_prompts_and_not_for_all(architecture, engines):
+    from airflow_provider_hfreg.errors import RunCancelledError
+
+    engine, asked, read = engines(architecture), [], []
+    network = engine.loaded.network
+    texts = [f"{number} nobody asked for the music, and it simply is what it is" for number in range(200)]
+
+    def cancelled():
+        asked.append(None)
+        return len(asked) > 2  # before the batch, and before its first part
+
+    reader = network.get_encoder() if network.config.is_encoder_decoder else network
+    hook = reader.register_forward_hook(lambda *_: read.append(None))
+    try:
+        with pytest.raises(RunCancelledError):
+            engine.run(window(texts), {"do_sample": False, "num_beams": 1, "max_new_tokens": 2}, cancelled=cancelled)
+    finally:
+        hook.remove()
+    assert len(read) == 1
+
+
 def test_a_row_stops_at_a_text_whoever_else_goes_on(engines):
     from dataclasses import replace
 

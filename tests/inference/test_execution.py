@@ -66,6 +66,32 @@ def test_a_budget_that_had_to_shrink_stays_small():
     assert sorted(device.done) == list(range(40))
 
 
+def test_a_batch_that_was_smaller_than_its_budget_is_cut_and_not_tried_again_as_it_is():
+    device, executor, tried = Device(places=2), new_executor(65_536), []
+    forward = device.forward
+    device.forward = lambda batch: (tried.append(len(batch)), forward(batch))
+
+    device.run(8, budget=65_536, executor=executor)
+
+    assert tried == [8, 4, 2, 2, 2, 2]
+    assert executor.token_budget == 2
+
+
+def test_a_batch_that_no_budget_cuts_is_halved():
+    """Where rows take turns, a batch holds several budgets' worth of them."""
+    device, executor = Device(places=1), new_executor(4)
+
+    executor.run(
+        np.arange(10),
+        cut=lambda positions, _: [positions[start : start + 4] for start in range(0, len(positions), 4)],
+        forward=device.forward,
+        prove=device.prove,
+        cancelled=lambda: False,
+    )
+
+    assert sorted(device.done) == list(range(10))
+
+
 def test_one_sequence_too_large_for_the_device_is_an_error_that_a_retry_may_cure():
     with pytest.raises(DeviceMemoryError, match="single sequence") as caught:
         Device(places=0).run(4, budget=4)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -132,13 +133,84 @@ def test_numbers_are_those_of_each_sequence_alone(task, architecture, prepacks, 
 def test_neither_order_nor_batches_nor_duplicates_change_a_number(data, engines):
     from airflow_provider_hfreg.inference.engine import Engine
 
-    task = data.draw(st.sampled_from(["feature-extraction", "text-classification", "token-classification"]))
-    alone, engine = engines(task, data.draw(st.sampled_from(["albert", "bert", "distilbert", "modernbert", "roberta"])))
+    task = data.draw(st.sampled_from(TASKS))
+    alone, engine = engines(task, data.draw(st.sampled_from([*PACKED, *PADDED])))
     some = data.draw(st.lists(st.text(min_size=1, max_size=40), min_size=1, max_size=8))
     texts = data.draw(st.lists(st.sampled_from(some), min_size=1, max_size=16))
     small = Engine(engine.loaded, token_budget=data.draw(st.integers(1, 300)))
+    most_padding = data.draw(st.none() | st.integers(0, 20))
 
-    assert_same(small.run(window(task, texts, engine)), alone.run(window(task, texts, engine)))
+    with mock.patch("airflow_provider_hfreg.inference.engine._most_padding", return_value=most_padding):
+        result = small.run(window(task, texts, engine))
+    assert_same(result, alone.run(window(task, texts, engine)))
+
+
+@pytest.mark.parametrize("task", ["feature-extraction", "text-classification", "token-classification"])
+@pytest.mark.parametrize("architecture", ["convbert", "xlnet"])
+def test_a_network_that_reads_padding_runs_texts_of_one_length_together(architecture, task, engines):
+    """ConvBERT's windows reach into the padding, and XLNet's classifier reads the last place of the row."""
+    alone, engine = engines(task, architecture)
+    assert engine.loaded.reads_padding or (architecture == "xlnet" and task != "text-classification")
+
+    result = engine.run(window(task, TEXTS, engine))
+
+    assert_same(result, alone.run(window(task, TEXTS, engine)))
+
+
+@pytest.mark.parametrize("architecture", [*PACKED, *PADDED])
+def test_no_other_architecture_is_taken_for_one(architecture, engines):
+    assert not engines("text-classification", architecture)[1].loaded.reads_padding
+
+
+def test_a_text_without_a_token_fails_whatever_runs_beside_it(tmp_path):
+    """GPT-2's tokenizer puts nothing around a text; a row of padding alone would be answered like any other."""
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.frameworks import transformers
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+    from airflow_provider_hfreg.pipelines.folder import describe_folder
+    from airflow_provider_hfreg.testing.models import byte_level_tokenizer, write_model
+
+    tokenizer = byte_level_tokenizer("gpt2")
+    tokenizer.pad_token = tokenizer.eos_token
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=2, n_head=2, n_positions=64, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id
+    )
+    folder = write_model(tmp_path, transformers.AutoModelForSequenceClassification, config, tokenizer, 0)
+    loaded = fitted(load_pipeline(folder, describe_folder(folder, "text-classification", {}), device="cpu"))
+    assert not loaded.reads_padding
+    texts = ["the film was good", "", "it's"]
+    rows = pa.record_batch({"text": texts, "text_pair": pa.nulls(3, pa.string())})
+
+    result, alone = Engine(loaded).run(rows), Engine(loaded, token_budget=1).run(rows)
+
+    assert_same(result, alone)
+    assert [(error.row, error.code) for error in result.errors] == [(1, "model_error")]
+    assert "makes no token of the text" in result.errors[0].message
+
+
+def test_a_network_that_a_short_text_would_switch_is_left_as_it_is(load):
+    from airflow_provider_hfreg.inference.fitting import fitted
+
+    loaded = load("text-classification", "big_bird")
+    assert fitted(loaded) is loaded
+    assert loaded.network.bert.attention_type == "block_sparse"
+
+
+def test_a_network_that_cannot_be_compared_runs_texts_of_one_length_together(load, caplog):
+    from airflow_provider_hfreg.inference.fitting import fitted
+
+    with mock.patch("airflow_provider_hfreg.inference.fitting.encode", side_effect=KeyError("broken")):
+        assert fitted(load("text-classification", "bert")).reads_padding
+    assert "cannot be compared" in caplog.text
+
+
+def test_a_tokenizer_whose_numbers_have_holes_is_compared(load):
+    from airflow_provider_hfreg.inference.fitting import fitted
+
+    loaded = load("text-classification", "bert")
+    with mock.patch.object(type(loaded.tokenizer), "convert_ids_to_tokens", lambda _, ids: [None] * len(ids)):
+        assert fitted(loaded).layout.last is not None
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "max", "last"])

@@ -78,6 +78,42 @@ def test_a_token_budget_is_the_runs_own_and_changes_no_label(version):
     np.testing.assert_allclose(result["score"].to_numpy(float), own["score"].to_numpy(float), atol=1e-6)
 
 
+def test_a_token_budget_that_had_to_shrink_is_remembered_for_who_asks_for_it_again(version):
+    forwards = []
+
+    def act(_network, _arguments, given):
+        forwards.append(len(given["input_ids"]))
+        if len(given["input_ids"]) * given["input_ids"].shape[1] > 20:
+            raise MemoryError
+
+    network = version.engine().loaded.network
+    hook = network.register_forward_pre_hook(act, with_kwargs=True)
+    frame = pd.DataFrame({"text": ["the film was good", "the film was bad!", "a dull plot, it was"] * 4})
+    try:
+        first = version.run(frame, token_budget=1000)
+        tried = len(forwards)
+        again = version.run(frame, token_budget=1000)
+    finally:
+        hook.remove()
+    assert first.attrs["hfreg"]["token_budget"] == again.attrs["hfreg"]["token_budget"] <= 20
+    assert len(forwards) - tried < tried
+    assert version.engine().token_budget > 20
+
+
+def test_the_files_of_a_model_are_held_while_one_with_another_budget_runs(version):
+    import gc
+    import weakref
+
+    other = version.engine().with_token_budget(64)
+    resident = weakref.ref(version.engine())
+    release_residents()
+    gc.collect()
+    assert resident() is not None
+    del other
+    gc.collect()
+    assert resident() is None
+
+
 @pytest.mark.parametrize("budget", [0, -1, 2.0, True, "64"])
 def test_a_token_budget_that_is_no_count_is_refused(budget, version):
     with pytest.raises(InvalidOptionError, match=r"token_budget is .*; write a whole number from 1 on"):
