@@ -21,7 +21,6 @@ gets to hold never is.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -108,24 +107,33 @@ def _fitted_encoder(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> 
         together = _batch(loaded)
         alone = [_one(together, place) for place in range(len(together.streams))]
         expected = _outputs(loaded, trials, alone)
-        carried = _difference(expected, _outputs(loaded, trials, [together]))
     except Exception as error:  # noqa: BLE001  it may need what no comparison gives it; a run will tell
         return _uncompared(loaded, error)
-    loaded = _with_padding(loaded, carried)
-    if loaded.device.type != "cpu":
-        return loaded
-    if prepacks(loaded.network):
+
+    def arranged(layout: Layout, how: str | None) -> LoadedPipeline | None:
+        candidate = replace(loaded, layout=layout)
+        with _attention(loaded, packed=layout.packed) as keep:
+            if _agrees(loaded, expected, lambda: _outputs(candidate, trials, [together]), how):
+                keep()
+                return candidate
+        return None
+
+    layouts = list(_candidates(loaded)) if loaded.device.type == "cpu" else []
+    if loaded.device.type == "cpu" and prepacks(loaded.network):
         back = prepack(loaded.network)
+        # Mostly all of it is right, which one pass tells; what is not is looked for then, one thing after the other.
+        found = arranged(layouts[0], None) if layouts else None
+        if found is not None:
+            return found
         if not _agrees(loaded, expected, lambda: _outputs(loaded, trials, alone), _PREPACKED):
             back()
-    for layout in _candidates(loaded):
-        with _attention(loaded, packed=layout.packed) as keep:
-            candidate = replace(loaded, layout=layout)
-            how = "with sequences end to end" if layout.packed else "with what is read of its last layer"
-            if _agrees(loaded, expected, functools.partial(_outputs, candidate, trials, [together]), how):
-                keep()
-                return replace(candidate, reads_padding=loaded.reads_padding and not layout.packed)
-    return loaded
+    for layout in layouts:
+        found = arranged(
+            layout, "with sequences end to end" if layout.packed else "with what is read of its last layer"
+        )
+        if found is not None:
+            return found
+    return _with_padding(loaded, expected, lambda: _outputs(loaded, trials, [together]))
 
 
 def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> LoadedPipeline:
@@ -133,10 +141,9 @@ def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -
         expected = scores_alone(loaded)
         among_padding = scores_padded(loaded)
         rounding = _difference(expected, among_padding)
-        carried = _difference(first_steps(expected), first_steps(among_padding))
     except Exception as error:  # noqa: BLE001  it may need what no comparison gives it; a run will tell
         return _uncompared(loaded, error)
-    loaded = _with_padding(loaded, carried)
+    loaded = _with_padding(loaded, first_steps(expected), lambda: first_steps(among_padding))
     if loaded.device.type != "cpu":
         return loaded
     if prepacks(loaded.network):
@@ -157,13 +164,17 @@ def _uncompared(loaded: LoadedPipeline, error: Exception) -> LoadedPipeline:
     return replace(loaded, reads_padding=True)
 
 
-def _with_padding(loaded: LoadedPipeline, carried: float) -> LoadedPipeline:
+def _with_padding(loaded: LoadedPipeline, expected: _Numbers, run: Callable[[], _Numbers]) -> LoadedPipeline:
     """
-    Return the model, told by how much padding changed its numbers.
+    Return the model, told whether padding changes its numbers.
 
-    :param carried: a share of the largest; NaN where one of them is no number.
+    :param run: gives the same numbers among padding.
     """
-    if carried <= max(_PADDING, _limit(loaded)):
+    try:
+        carried = _difference(expected, run())
+    except Exception as error:  # noqa: BLE001  as above
+        return _uncompared(loaded, error)
+    if carried <= max(_PADDING, _limit(loaded)):  # which NaN is not
         return loaded
     log.warning("%s reads padding: texts run with others of their length alone", type(loaded.network).__name__)
     return replace(loaded, reads_padding=True)
@@ -234,23 +245,26 @@ def _outputs(loaded: LoadedPipeline, trials: Sequence[Mapping[str, Any]], batche
 
 
 def _agrees(
-    loaded: LoadedPipeline, expected: _Numbers, run: Callable[[], _Numbers], how: str, rounding: float = 0.0
+    loaded: LoadedPipeline, expected: _Numbers, run: Callable[[], _Numbers], how: str | None, rounding: float = 0.0
 ) -> bool:
     """
     Tell whether a way to run gives the numbers that each sequence gave alone, before; say so in the log if not.
 
+    :param how: for the log; None: it is not said.
     :param rounding: difference that is known to mean nothing.
     """
     name = type(loaded.network).__name__
+    limit = max(rounding, _limit(loaded))
     try:
         difference = _difference(expected, run())
     except Exception as error:  # noqa: BLE001  whatever a network raises at this, it cannot be run so
-        log.warning("%s cannot be run %s and is run without: %s: %s", name, how, type(error).__name__, error)
+        if how is not None:
+            log.warning("%s cannot be run %s and is run without: %s: %s", name, how, type(error).__name__, error)
         return False
-    limit = max(rounding, _limit(loaded))
     if difference <= limit:
         return True
-    log.warning("%s differs by %.1e (of %.0e allowed) %s and is run without", name, difference, limit, how)
+    if how is not None:
+        log.warning("%s differs by %.1e (of %.0e allowed) %s and is run without", name, difference, limit, how)
     return False
 
 
