@@ -18,6 +18,7 @@ every row, and no refusal of the whole.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -62,6 +63,12 @@ class CallEngine:
         self._defaults = {
             param.name: param.default_value for param in signature.params if param.default_value is not None
         }
+
+    def prepared(
+        self, window: pa.RecordBatch, params: Mapping[str, Any] | None = None, **options: Any
+    ) -> Callable[..., WindowResult]:
+        """Return what runs the window; a method does all of it itself, so nothing is done before."""
+        return functools.partial(self.run, window, params, **options)
 
     def run(
         self,

@@ -9,6 +9,8 @@ task's ``postprocess`` → rows. Memory is bounded by the window, whatever the t
 from __future__ import annotations
 
 import copy
+import functools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +29,7 @@ from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.inference.tables import encode_tables
 from airflow_provider_hfreg.inference.tokenization import Encoded, encode
 from airflow_provider_hfreg.inference.work import Work, plan_work
-from airflow_provider_hfreg.pipelines.base import Forward, IntArray, PipelineTask, Sequences
+from airflow_provider_hfreg.pipelines.base import Forward, IntArray, PipelineTask, Sequences, TaskContext
 from airflow_provider_hfreg.signatures.features import FeatureSpec
 from airflow_provider_hfreg.signatures.output_format import OutputFormat
 from airflow_provider_hfreg.signatures.rows import RowError
@@ -71,6 +73,18 @@ class WindowResult:
     truncated_rows: int = 0
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A window whose texts are token ids; ``refused`` are rows that the task could not make texts of."""
+
+    window: pa.RecordBatch
+    context: TaskContext
+    features: Sequence[FeatureSpec]
+    refused: Sequence[RowError]
+    work: Work
+    forwarder: Forwarder
+
+
 class Engine:
     """
     Runs windows through one loaded model, and remembers the batch size that fits.
@@ -85,6 +99,7 @@ class Engine:
         self.window_rows = window_rows
         self._executor = _executor(token_budget or _token_budget(loaded))
         self._executors: dict[int, Executor] = {}  # by the budget that was asked for: what fits is learnt once
+        self._tokenizing = threading.Lock()  # a tokenizer changes while it is told how to encode
         self._origin: Engine | None = None  # whose life holds the model's files
 
     @property
@@ -125,23 +140,46 @@ class Engine:
         :raises DeviceMemoryError: one sequence alone does not fit.
         :raises InferenceError: the model cannot run at all.
         """
+        prepared = self.prepared(window, params, output_format=output_format, seed=seed, first_row=first_row)
+        return prepared(cancelled=cancelled)
+
+    def prepared(
+        self,
+        window: pa.RecordBatch,
+        params: Mapping[str, Any] | None = None,
+        *,
+        output_format: OutputFormat = OutputFormat.JSON,
+        seed: int = 0,
+        first_row: int | IntArray = 0,
+    ) -> Callable[..., WindowResult]:
+        """
+        Do what needs no network, and return what does the rest, given ``cancelled``; as :meth:`run`.
+
+        One thread may prepare the next window while another runs this one.
+        """
         rows = np.arange(window.num_rows) + first_row if isinstance(first_row, int) else first_row
         task = self.loaded.task
         parameters = {**self.loaded.context.parameters, **(params or {})}
         context = replace(self.loaded.context, parameters=parameters, output_format=output_format)
         features = _same_columns(task, self.loaded.context.parameters, context.parameters)
-        sequences = task.preprocess(window, context)
-        settled = replace(context, parameters={**context.parameters, **sequences.settings})
-        forwarder = forwarder_for(self.loaded, settled, seed=seed)
-        limit = self.loaded.token_limit
-        work = plan_work(sequences, forwarder, encode=self._encode, token_limit=limit, rows=rows)
+        with self._tokenizing:
+            sequences = task.preprocess(window, context)
+            settled = replace(context, parameters={**context.parameters, **sequences.settings})
+            forwarder = forwarder_for(self.loaded, settled, seed=seed)
+            limit = self.loaded.token_limit
+            work = plan_work(sequences, forwarder, encode=self._encode, token_limit=limit, rows=rows)
+        return functools.partial(self._run, _Prepared(window, context, features, sequences.errors, work, forwarder))
+
+    def _run(self, prepared: _Prepared, *, cancelled: Callable[[], bool]) -> WindowResult:
+        work, forwarder = prepared.work, prepared.forwarder
         self._execute(work, forwarder, cancelled)
         outputs, failed = work.outputs(forwarder.empty())
-        results = task.postprocess(outputs, window, context)
-        errors = {error.row: error for error in (*results.errors, *failed, *sequences.errors)}
+        with self._tokenizing:
+            results = self.loaded.task.postprocess(outputs, prepared.window, prepared.context)
+        errors = {error.row: error for error in (*results.errors, *failed, *prepared.refused)}
         return WindowResult(
             row=results.row,
-            outputs=_record_batch(features, results.columns),
+            outputs=_record_batch(prepared.features, results.columns),
             errors=tuple(errors[row] for row in sorted(errors)),
             sequences=len(work),
             tokens=work.tokens,
@@ -177,9 +215,9 @@ class Engine:
             work.keep(positions, forwarder.run(work.batch(positions, self.token_budget, cancelled)), packed=packed)
 
         def prove() -> None:
-            forwarder.run(
-                Batch(self._encode(_shortest(self.loaded.task.forward), np.zeros(1, np.int64)).columns, [(0, 0)])
-            )
+            with self._tokenizing:
+                shortest = self._encode(_shortest(self.loaded.task.forward), np.zeros(1, np.int64))
+            forwarder.run(Batch(shortest.columns, [(0, 0)]))
 
         work.failed = self._executor.run(
             np.arange(len(lengths), dtype=np.int64), cut=cut, forward=forward, prove=prove, cancelled=cancelled

@@ -8,6 +8,7 @@ window by window: an engine that lost or doubled a row stops the run before anyt
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,15 +34,18 @@ from airflow_provider_hfreg.runs.memory import give_back
 from airflow_provider_hfreg.runs.partitions import own_columns, with_partition
 from airflow_provider_hfreg.runs.parts import ParquetPart, QuarantinedRow, errors_batch, errors_schema
 from airflow_provider_hfreg.runs.plan import PlannedFile, RunDocument
+from airflow_provider_hfreg.runs.read_ahead import ReadAhead
 from airflow_provider_hfreg.runs.report import Numerics, RowCounts, check_conserved
 from airflow_provider_hfreg.runs.tables import READERS
 from airflow_provider_hfreg.runs.tables.windows import BrokenRow, TableWindow, rewindow
+from airflow_provider_hfreg.runs.write_behind import WriteBehind
 from airflow_provider_hfreg.signatures.output_format import OutputFormat
-from airflow_provider_hfreg.signatures.rows import RowError, to_window
+from airflow_provider_hfreg.signatures.rows import RowError, Window, to_window
 from airflow_provider_hfreg.storage.base import ObjectStore
 
 if TYPE_CHECKING:
     from airflow_provider_hfreg.inference.calls import AnyEngine
+    from airflow_provider_hfreg.inference.engine import WindowResult
 
 Observe = Callable[[RowCounts, Sequence[QuarantinedRow]], None]
 """Told after each window what became of the shard's rows so far, and of the window's bad ones; may raise to stop."""
@@ -99,21 +103,41 @@ class WindowOutcome:
     counts: RowCounts
 
 
-def run_window(
-    document: RunDocument, window: TableWindow, engine: AnyEngine, inputs: ObjectStore, cancelled: Callable[[], bool]
-) -> WindowOutcome:
-    """Run one window of rows."""
+@dataclass(frozen=True)
+class ReadyWindow:
+    """
+    A window whose rows were looked at and tokenised.
+
+    :param good: its rows that the model can be given.
+    :param run: runs them, given ``cancelled``.
+    """
+
+    table: TableWindow
+    good: Window
+    run: Callable[..., WindowResult]
+
+
+def ready_window(document: RunDocument, window: TableWindow, engine: AnyEngine) -> ReadyWindow:
+    """Do what needs no network: another window may be running meanwhile."""
     columns = document.columns
     bound = {f: None if column is None else window.batch.column(column) for f, column in columns.binding.items()}
     good = to_window(bound, columns.inputs, optional=columns.optional, names=columns.binding)
-    result = engine.run(
+    run = engine.prepared(
         good.batch,
         document.request.params,
         output_format=OutputFormat(document.request.output_format),
         seed=document.seed,
         first_row=window.row[good.row],
-        cancelled=cancelled,
     )
+    return ReadyWindow(window, good, run)
+
+
+def run_window(
+    document: RunDocument, ready: ReadyWindow, inputs: ObjectStore, cancelled: Callable[[], bool]
+) -> WindowOutcome:
+    """Run one window of rows."""
+    window, good, columns = ready.table, ready.good, document.columns
+    result = ready.run(cancelled=cancelled)
     ok = good.row[result.row]
     failed = [(error.row, error) for error in good.errors]
     failed += [(int(good.row[error.row]), error) for error in result.errors]
@@ -181,20 +205,21 @@ def write_shard(
     part_path, errors_path = folder / "part.parquet", folder / "errors.parquet"
     with ExitStack() as files:
         part = files.enter_context(ParquetPart(part_path, document.columns.output))
+        behind = files.enter_context(WriteBehind(part.add))
         errors: ParquetPart | None = None
-        for window in windows:
+        for loaded, window in _ready_ahead(document, windows, engine, files):
             if cancelled():
                 raise RunCancelledError(_cancelled(document, index))
-            loaded = engine()
-            outcome = run_window(document, window, loaded, inputs, cancelled)
+            outcome = run_window(document, window, inputs, cancelled)
             numerics = numerics_of(loaded)  # after it: a window may have found the budget too large
-            part.add(outcome.results)
+            behind.add(outcome.results)
             if outcome.quarantined:
                 schema = errors_schema(document.columns.read.schema)
                 errors = errors or files.enter_context(ParquetPart(errors_path, schema))
-                errors.add(errors_batch(outcome.quarantined, window.batch))
+                errors.add(errors_batch(outcome.quarantined, window.table.batch))
             counts += outcome.counts
             observe(counts, outcome.quarantined)
+        behind.wait()
         where = f"Shard {index} of the run {document.batch_run_id}"
         check_conserved(counts, planned_rows=document.shards[index].rows, where=where)
         errors_key = layout.errors_key(index, attempt, document.batch_run_id) if errors else None
@@ -205,6 +230,24 @@ def write_shard(
         if errors:
             errors.finish()
     return WrittenShard(part_path, errors_path if errors else None, marker)
+
+
+def _ready_ahead(
+    document: RunDocument, windows: Iterable[TableWindow], engine: Callable[[], AnyEngine], files: ExitStack
+) -> Iterator[tuple[AnyEngine, ReadyWindow]]:
+    """
+    Yield the windows with the engine, the next one being tokenised meanwhile.
+
+    :param files: ends that with the shard.
+    """
+    coming = iter(windows)
+    first = next(coming, None)
+    if first is None:
+        return  # and no model was loaded for it
+    loaded = engine()  # in this thread, which is the one that computes
+    ready = (ready_window(document, window, loaded) for window in itertools.chain([first], coming))
+    for window in files.enter_context(ReadAhead(ready, depth=1)):
+        yield loaded, window
 
 
 def numerics_of(engine: AnyEngine) -> Numerics:

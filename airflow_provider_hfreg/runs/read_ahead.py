@@ -17,7 +17,8 @@ class ReadAhead(Generic[T]):
     Iterate over something in another thread, at most ``depth`` results ahead.
 
     An error of the source is raised where its result would have come. Closing stops the thread after the result it is
-    at, and closes the source there. The thread is a daemon: a read that hangs does not keep the process.
+    at, closes the source there, and ends the iteration of whoever is at it. The thread is a daemon: a read that hangs
+    does not keep the process.
 
     >>> with ReadAhead(range(3), depth=1) as numbers:
     ...     list(numbers)
@@ -51,11 +52,12 @@ class ReadAhead(Generic[T]):
                 return
 
     def _next(self) -> tuple[bool, T | BaseException | None]:
-        while self._waiting is not None:
+        while not self._closed.is_set():
             with contextlib.suppress(queue.Empty):
                 return self._results.get(timeout=_POLL_S)
-            self._waiting()
-        return self._results.get()
+            if self._waiting is not None:
+                self._waiting()
+        return False, None  # nobody brings anything any more: who waits in another thread must not wait for ever
 
     def close(self) -> None:
         """Stop reading."""

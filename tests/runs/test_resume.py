@@ -161,7 +161,7 @@ def kill_and_resume(place, start, tmp_path, *, kills, seed, rows):
     rng = random.Random(seed)
     for _ in range(kills):
         process = start(place)
-        wait_for_parts(place, process, min(len(place.parts()) + rng.randint(1, len(clean) // kills), len(clean) - 1))
+        wait_for_parts(place, process, min(len(place.parts()) + rng.randint(1, len(clean) // kills), len(clean) - 8))
         time.sleep(rng.random() * 0.05)
         process.send_signal(signal.SIGKILL)
         process.communicate()
