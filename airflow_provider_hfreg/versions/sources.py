@@ -13,18 +13,22 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, HfregError, KeyNotFoundError
 from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore, OnBytes
 from airflow_provider_hfreg.storage.disk import check_readable, explained
+from airflow_provider_hfreg.storage.urls import local_path, open_store
 from airflow_provider_hfreg.versions.blobs import check_blob
+from airflow_provider_hfreg.versions.cache_settings import CHOOSE_FOLDER
 from airflow_provider_hfreg.versions.layout import digest_hex
 from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.storage.settings import S3Settings
+
 _HEADER_LENGTH_BYTES = 8
 _WEIGHTS = ".safetensors"
-_SCRATCH = "It lies in the cache folder: set another one ($HFREG_CACHE, or cache_folder)."
 
 
 class Source(Protocol):
@@ -51,6 +55,24 @@ class Source(Protocol):
 
         What a server copies by itself is as good as what it had, so what it has is looked at first.
         """
+
+
+@contextmanager
+def source_of(
+    folder: str | Path, s3: S3Settings | None, scratch: Callable[[], AbstractContextManager[Path]]
+) -> Iterator[Source]:
+    """
+    Give the files of a folder that a person named. Those of this machine are read where they lie, without any scratch.
+
+    :param folder: a path, ``file:///…`` or ``s3://…``.
+    :param scratch: gives an empty local folder.
+    """
+    path = local_path(folder)
+    if path is not None:
+        yield LocalFolder(path)
+        return
+    with scratch() as made:
+        yield StoredFolder(open_store(str(folder), s3), made)
 
 
 @contextmanager
@@ -176,7 +198,7 @@ class StoredFolder:
 @contextmanager
 def _fetched_to(target: Path) -> Iterator[None]:
     """Make a file's folder; say of a disk that fails meanwhile where it is and how to choose another."""
-    with explained("Fetching", target, also=_SCRATCH):
+    with explained("Fetching", target, also=CHOOSE_FOLDER):
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
 

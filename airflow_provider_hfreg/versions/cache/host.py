@@ -10,7 +10,7 @@ import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from airflow_provider_hfreg.errors import (
@@ -22,12 +22,13 @@ from airflow_provider_hfreg.errors import (
     StorageUnavailableError,
 )
 from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
+from airflow_provider_hfreg.storage.disk import explained
 from airflow_provider_hfreg.versions.cache.entries import Entry, Look
 from airflow_provider_hfreg.versions.cache.eviction import EVICTION, bound_bytes, make_room
 from airflow_provider_hfreg.versions.cache.holds import HeldFolder, hold, hold_for_life, trim_after_readers
 from airflow_provider_hfreg.versions.cache.links import link_text, mend
 from airflow_provider_hfreg.versions.cache.places import Places
-from airflow_provider_hfreg.versions.cache_settings import check_cache_size_gib
+from airflow_provider_hfreg.versions.cache_settings import CHOOSE_FOLDER, check_cache_size_gib
 from airflow_provider_hfreg.versions.layout import digest_hex
 from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 
@@ -142,7 +143,7 @@ class HostCache:
             _log.warning("The cache %s could not be brought under its bound: %s.", self.folder, error)
 
     def _download(self, store: ObjectStore, file: VersionFile, entry: Entry, progress: ProgressOf | None) -> Look:
-        with self.scratch() as scratch:
+        with self._places.scratch() as scratch:
             partial = scratch / entry.name
             try:
                 _download_once(store, file, partial, progress)
@@ -174,8 +175,12 @@ class HostCache:
         Give an empty folder on the cache's own file system, removed at the end.
 
         Models are packaged and downloaded here rather than in ``/tmp``, which is often small, or memory.
+
+        :raises LocalFileError: this user may make none there, or its disk is full.
         """
-        with self._places.scratch() as scratch:
+        with ExitStack() as until_done:
+            with explained("Making a folder in", self.folder, also=CHOOSE_FOLDER):
+                scratch = until_done.enter_context(self._places.scratch())
             yield scratch
 
 
