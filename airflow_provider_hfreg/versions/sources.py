@@ -8,14 +8,19 @@ file is kept between the passes only where the disk has room for the whole model
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, HfregError, KeyNotFoundError
+from airflow_provider_hfreg.errors import (
+    BlobMissingError,
+    DigestMismatchError,
+    HfregError,
+    KeyNotFoundError,
+    LocalFileError,
+)
 from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore, OnBytes
 from airflow_provider_hfreg.storage.disk import check_readable, explained
 from airflow_provider_hfreg.storage.urls import local_path, open_store
@@ -87,7 +92,7 @@ def told_as(location: str, folder: Path) -> Iterator[None]:
 
 class LocalFolder:
     """
-    A folder of this machine. Links are followed: the hub's client caches snapshots as links.
+    A folder of this machine. Links to files and folders are followed: the hub's client caches snapshots as links.
 
     :param location: how messages call it, where the folder is a copy of something.
     """
@@ -100,7 +105,7 @@ class LocalFolder:
         """
         Return path → size of every file below the folder, but for those that a local store keeps for itself.
 
-        :raises LocalFileError: a folder cannot be read: its files would be missing from the version.
+        :raises LocalFileError: a folder cannot be read, or a link leads nowhere: the version would lack files.
         """
         files = self._files()
         if not files:
@@ -111,12 +116,7 @@ class LocalFolder:
         with explained("Listing", self._folder):
             if not self._folder.is_dir():
                 return []
-            return [
-                Path(folder, name)
-                for folder, _, names in os.walk(self._folder, onerror=_raise)
-                for name in names
-                if not name.startswith(RESERVED_PREFIX) and Path(folder, name).is_file()
-            ]
+            return list(_files_below(self._folder, frozenset(self._folder.resolve().parents)))
 
     def sketch(self, paths: tuple[str, ...]) -> Path:
         """
@@ -139,8 +139,29 @@ class LocalFolder:
         return False
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _files_below(folder: Path, around: frozenset[Path]) -> Iterator[Path]:
+    """
+    Find the files below a folder.
+
+    :param around: the real folders that were gone through to it, and that the first of them lies in. A link back to one
+        of these leads to the same files again, without end: it is not followed.
+    :raises LocalFileError: a link leads nowhere.
+    """
+    real = folder.resolve()
+    if real in around:
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(RESERVED_PREFIX):
+            continue
+        if path.is_dir():
+            yield from _files_below(path, around | {real})
+        elif path.is_file():
+            yield path
+        elif path.is_symlink():
+            raise LocalFileError(
+                f"{path} is a link to {path.readlink()}, which is not there: the version would lack it. Bring that "
+                "back (a model of the hub: download it again), or remove the link."
+            )
 
 
 class StoredFolder:
