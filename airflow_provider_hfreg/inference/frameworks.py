@@ -1,7 +1,7 @@
 """
-torch and transformers, or an error that says how to get them.
+torch, transformers and safetensors, or an error that says how to get them.
 
-The other modules of this room import the two from here, so that a worker without the ``inference`` extra meets one
+The other modules of this room import them from here, so that a worker without the ``inference`` extra meets one
 clear sentence and not an ``ImportError`` from somewhere below. Other rooms import this one inside functions.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from airflow_provider_hfreg.errors import InferenceExtraMissingError
 
 try:
+    import safetensors
     import torch
     import transformers
 except ImportError as error:
@@ -18,4 +19,4 @@ except ImportError as error:
         "pip install 'airflow-provider-hfreg[inference]'."
     ) from error
 
-__all__ = ["torch", "transformers"]
+__all__ = ["safetensors", "torch", "transformers"]

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_hfreg.errors import InvalidOptionError, UnsupportedPipelineError
-from airflow_provider_hfreg.inference.frameworks import transformers
+from airflow_provider_hfreg.inference.frameworks import safetensors, transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.loading import quiet
 from airflow_provider_hfreg.inference.passthrough import (
@@ -48,6 +51,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
     :param folder: an empty folder.
     :raises UnsupportedPipelineError: something that a registry cannot hold: weights that are not there, adapters not
         merged, ``return_tensors``, an argument that is no plain value.
+    :raises OSError: the folder cannot be written, or its disk is full.
     """
     check_self_contained(pipe)
     task = find_task(pipe.task)
@@ -56,7 +60,7 @@ def package_pipeline(pipe: Any, folder: Path) -> PipelineSpec:
         task.signature(parameters)
         task.auto_class_of(pipe.model.config.to_dict())
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet():
+    with quiet(), _disk_errors_as_such(folder):
         pipe.model.save_pretrained(folder, max_shard_size=_SHARD_SIZE)
     save_parts(pipe, folder)
     _restore_model_config(pipe, folder)
@@ -140,6 +144,18 @@ def _parameters(pipe: Any, task: PipelineTask | None) -> tuple[dict[str, Any], d
     parameters = {**plain_arguments(given), **task.spelt(task.parameters_of(*steps), pipe.tokenizer)}
     parameters = task.completed(parameters, folder_of(pipe.model))
     return dict(sorted(parameters.items())), dict(sorted(plain_arguments(added).items()))
+
+
+@contextmanager
+def _disk_errors_as_such(folder: Path) -> Iterator[None]:
+    """Let the system's errors be ``OSError``: safetensors tells them in the words of an error of its own."""
+    try:
+        yield
+    except safetensors.SafetensorError as error:
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(folder)) from error
 
 
 def _restore_model_config(pipe: Any, folder: Path) -> None:

@@ -21,6 +21,8 @@ from airflow_provider_hfreg.errors import (
     StorageDeniedError,
     StorageUnavailableError,
 )
+from airflow_provider_hfreg.storage.disk import explained, is_of_disk
+from airflow_provider_hfreg.versions.cache_settings import CHOOSE_FOLDER
 from airflow_provider_hfreg.versions.safety import select_files
 
 _DEFAULT_ENDPOINT = "https://huggingface.co"
@@ -40,11 +42,12 @@ def download_snapshot(
     """
     Fetch the files of a hub repository that make a version.
 
-    :param folder: where to; created.
+    :param folder: where to, in the host's cache; created.
     :param remote_code: somebody consented to the repository's Python files.
     :raises ModelNotFoundError: no such repository or revision.
     :raises StorageDeniedError: gated or private.
     :raises StorageUnavailableError: the hub cannot be reached.
+    :raises LocalFileError: the folder cannot be written, or its disk is full.
     :raises UnsafeModelError: the repository has its weights as pickles alone, or Python without consent.
     """
     try:
@@ -58,7 +61,7 @@ def download_snapshot(
     endpoint = os.environ.get("HF_ENDPOINT", _DEFAULT_ENDPOINT)
     # False, not None: None would send the token of whoever logged in on this host.
     api = huggingface_hub.HfApi(endpoint=endpoint, token=token or False)
-    with _translated(repo_id, revision, endpoint):
+    with explained("Fetching", folder, also=CHOOSE_FOLDER), _translated(repo_id, revision, endpoint):
         info = api.model_info(repo_id, revision=revision)
         commit = str(info.sha)
         paths = [sibling.rfilename for sibling in info.siblings or ()]
@@ -71,7 +74,7 @@ def download_snapshot(
 
 @contextmanager
 def _translated(repo_id: str, revision: str | None, endpoint: str) -> Iterator[None]:
-    """Turn the hub library's errors into ours; none of their texts is repeated, which may hold headers."""
+    """Turn the hub library's errors into ours, not a disk's; their texts, which may hold headers, stay out."""
     from huggingface_hub import errors  # noqa: PLC0415 - comes with transformers
 
     at = f"{repo_id}{'' if revision is None else f' at {revision!r}'} on {endpoint}"
@@ -87,6 +90,8 @@ def _translated(repo_id: str, revision: str | None, endpoint: str) -> Iterator[N
             "revision and the token."
         ) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, _client_error(), OSError) as error:
+        if is_of_disk(error):
+            raise
         raise StorageUnavailableError(
             f"{at} could not be fetched ({type(error).__name__}). If this machine has no access to the hub, fetch the "
             "model's files elsewhere and log the folder."

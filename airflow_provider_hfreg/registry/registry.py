@@ -48,11 +48,12 @@ from airflow_provider_hfreg.registry.verification import Verification, verify_st
 from airflow_provider_hfreg.registry.version import ModelVersion
 from airflow_provider_hfreg.registry.version_names import random_version_name
 from airflow_provider_hfreg.storage.base import ObjectStore
+from airflow_provider_hfreg.storage.disk import explained
 from airflow_provider_hfreg.storage.probe import ProbeResult, probe_conditional_writes
 from airflow_provider_hfreg.storage.read_only import ReadOnlyStore
-from airflow_provider_hfreg.storage.urls import local_path, open_store
+from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.versions.cache import HostCache
-from airflow_provider_hfreg.versions.cache_settings import default_cache_folder, default_cache_size_gib
+from airflow_provider_hfreg.versions.cache_settings import CHOOSE_FOLDER, default_cache_folder, default_cache_size_gib
 from airflow_provider_hfreg.versions.format import ensure_format
 from airflow_provider_hfreg.versions.garbage import GarbageReport, collect
 from airflow_provider_hfreg.versions.intake import look_into, select, transfer_progress, upload_missing
@@ -60,7 +61,7 @@ from airflow_provider_hfreg.versions.layout import ModelReference, check_name, p
 from airflow_provider_hfreg.versions.manifest import Annotations, Manifest, VersionFile
 from airflow_provider_hfreg.versions.publish import Published, Upload, find_manifest, publish
 from airflow_provider_hfreg.versions.secrets import check_no_secret
-from airflow_provider_hfreg.versions.sources import LocalFolder, Source, StoredFolder, told_as
+from airflow_provider_hfreg.versions.sources import LocalFolder, Source, source_of, told_as
 
 if TYPE_CHECKING:
     from airflow_provider_hfreg.pipelines.spec import PipelineSpec
@@ -228,6 +229,7 @@ class Registry:
         :raises VersionExistsError: the name holds other content.
         :raises SignatureRequiredError: nothing can be inferred for the task.
         :raises UnsafeModelError: a pickle, Python without consent, an access token.
+        :raises LocalFileError: the cache folder, where it is packaged, cannot be written, or its disk is full.
         """
         from airflow_provider_hfreg.inference.packaging import (  # noqa: PLC0415 - loads torch
             check_methods_kept,
@@ -243,7 +245,8 @@ class Registry:
         self._begin()
         with self._cache.scratch() as scratch:
             folder = scratch / "package"
-            spec = package_pipeline(pipe, folder)
+            with explained("Writing", folder, also=CHOOSE_FOLDER):
+                spec = package_pipeline(pipe, folder)
             return self._log(LocalFolder(folder), request, lambda _: spec)
 
     def log_folder(
@@ -268,8 +271,7 @@ class Registry:
         request = make_request(model_name=model_name, **described)
         check_signed(request, task)
         self._begin()
-        with self._cache.scratch() as scratch:
-            source = self._source(folder, scratch)
+        with source_of(folder, self._s3, self._cache.scratch) as source:
             return self._log(source, request, lambda sketch: describe_folder(sketch, task, pipeline_kwargs or {}))
 
     def log_hub_model(
@@ -419,8 +421,7 @@ class Registry:
         :raises UnsafeModelError: it holds what may not be stored.
         :raises VersionExistsError: the name holds other content.
         """
-        with self._cache.scratch() as scratch:
-            source = self._source(folder, scratch)
+        with source_of(folder, self._s3, self._cache.scratch) as source:
             exported = read_exported(source)
             check_consent(exported, source.location, trust_remote_code=trust_remote_code)
             self._begin()
@@ -450,10 +451,6 @@ class Registry:
         if self._is_read_only:
             raise StorageDeniedError(f"The registry {self.url} was opened with read_only=True: nothing can be logged.")
         ensure_format(self._store, created=now())
-
-    def _source(self, folder: str | Path, scratch: Path) -> Source:
-        path = local_path(folder)
-        return StoredFolder(open_store(str(folder), self._s3), scratch) if path is None else LocalFolder(path)
 
     def _log(self, source: Source, request: LogRequest, describe: Callable[[Path], PipelineSpec]) -> ModelVersion:
         """

@@ -159,11 +159,12 @@ def _make_room(spec: PipelineSpec, device: str) -> None:
         required_bytes,
     )
 
-    required = required_bytes(spec)
-    while required > free_memory_bytes(device) and (resident := [key for key in _residents if key[1] == device]):
+    required, free = required_bytes(spec), free_memory_bytes(device)  # a millisecond and more: of each control group
+    while required > free and (resident := [key for key in _residents if key[1] == device]):
         del _residents[resident[0]]
         gc.collect()
-    check_memory(required, free_memory_bytes(device), device=device)
+        free = free_memory_bytes(device)
+    check_memory(required, free, device=device)
 
 
 def _forget_in_child() -> None:

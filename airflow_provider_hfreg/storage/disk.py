@@ -1,8 +1,9 @@
 """
 Errors of this machine's disk, said to a person: which file, why, and what to do.
 
-For folders that a person names, to log from or to export into. A store that is a folder has its own words
-(:mod:`.local`), and so has the host's cache, because other places are to blame there.
+For folders that a person names, to log from or to export into, and for those that logging works in. A store that is a
+folder has its own words (:mod:`.local`), and so have the files of the host's cache, because other places are to blame
+there.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _REMEDIES = {
     errno.EROFS: "Its disk is mounted to be read only: choose another folder.",
     errno.ENOSPC: "Its disk is full: make room there, or choose a folder on another disk.",
     errno.EDQUOT: "This user's share of the disk is used up: make room there, or choose a folder on another disk.",
+    errno.EFBIG: "The file system, or a limit of this process (ulimit -f), allows no file as large.",
     errno.ENOENT: "It is not there, or a link that leads nowhere: check the name.",
     errno.ENOTDIR: "A file is where a folder should be: choose another folder.",
     errno.EEXIST: "A file is where a folder should be: choose another folder.",
@@ -45,6 +47,16 @@ def explained(action: str, place: Path, *, also: str = "") -> Iterator[None]:
         remedy = _REMEDIES.get(error.errno or 0, "The disk may be unwell: try again, or choose another folder.")
         said = f"{action} {where} failed: {error.strerror or error}. {remedy}"
         raise LocalFileError(f"{said} {also}".rstrip()) from error
+
+
+def is_of_disk(error: Exception) -> bool:
+    """
+    Tell whether a disk failed: connections and libraries raise ``OSError``, too.
+
+    >>> is_of_disk(OSError(errno.ENOSPC, "No space left on device")), is_of_disk(ConnectionResetError(104, "reset"))
+    (True, False)
+    """
+    return isinstance(error, OSError) and error.errno in _REMEDIES
 
 
 def check_readable(path: Path) -> None:

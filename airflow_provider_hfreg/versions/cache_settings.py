@@ -13,6 +13,9 @@ from pathlib import Path
 
 from airflow_provider_hfreg.errors import SettingsError
 
+CHOOSE_FOLDER = "It lies in the cache folder: set another one ($HFREG_CACHE, or cache_folder)."
+"""What else to do where logging finds no room to work in."""
+
 
 def default_cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return ``$HFREG_CACHE``, else ``~/.cache/hfreg``."""

@@ -8,23 +8,32 @@ file is kept between the passes only where the disk has room for the whole model
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from airflow_provider_hfreg.errors import BlobMissingError, DigestMismatchError, HfregError, KeyNotFoundError
+from airflow_provider_hfreg.errors import (
+    BlobMissingError,
+    DigestMismatchError,
+    HfregError,
+    KeyNotFoundError,
+    LocalFileError,
+)
 from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore, OnBytes
 from airflow_provider_hfreg.storage.disk import check_readable, explained
+from airflow_provider_hfreg.storage.urls import local_path, open_store
 from airflow_provider_hfreg.versions.blobs import check_blob
+from airflow_provider_hfreg.versions.cache_settings import CHOOSE_FOLDER
 from airflow_provider_hfreg.versions.layout import digest_hex
 from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 
+if TYPE_CHECKING:
+    from airflow_provider_hfreg.storage.settings import S3Settings
+
 _HEADER_LENGTH_BYTES = 8
 _WEIGHTS = ".safetensors"
-_SCRATCH = "It lies in the cache folder: set another one ($HFREG_CACHE, or cache_folder)."
 
 
 class Source(Protocol):
@@ -54,6 +63,24 @@ class Source(Protocol):
 
 
 @contextmanager
+def source_of(
+    folder: str | Path, s3: S3Settings | None, scratch: Callable[[], AbstractContextManager[Path]]
+) -> Iterator[Source]:
+    """
+    Give the files of a folder that a person named. Those of this machine are read where they lie, without any scratch.
+
+    :param folder: a path, ``file:///…`` or ``s3://…``.
+    :param scratch: gives an empty local folder.
+    """
+    path = local_path(folder)
+    if path is not None:
+        yield LocalFolder(path)
+        return
+    with scratch() as made:
+        yield StoredFolder(open_store(str(folder), s3), made)
+
+
+@contextmanager
 def told_as(location: str, folder: Path) -> Iterator[None]:
     """Let an error name the place that the caller gave, not our copy of it, which is gone when he reads the message."""
     try:
@@ -65,7 +92,7 @@ def told_as(location: str, folder: Path) -> Iterator[None]:
 
 class LocalFolder:
     """
-    A folder of this machine. Links are followed: the hub's client caches snapshots as links.
+    A folder of this machine. Links to files and folders are followed: the hub's client caches snapshots as links.
 
     :param location: how messages call it, where the folder is a copy of something.
     """
@@ -78,7 +105,7 @@ class LocalFolder:
         """
         Return path → size of every file below the folder, but for those that a local store keeps for itself.
 
-        :raises LocalFileError: a folder cannot be read: its files would be missing from the version.
+        :raises LocalFileError: a folder cannot be read, or a link leads nowhere: the version would lack files.
         """
         files = self._files()
         if not files:
@@ -89,12 +116,7 @@ class LocalFolder:
         with explained("Listing", self._folder):
             if not self._folder.is_dir():
                 return []
-            return [
-                Path(folder, name)
-                for folder, _, names in os.walk(self._folder, onerror=_raise)
-                for name in names
-                if not name.startswith(RESERVED_PREFIX) and Path(folder, name).is_file()
-            ]
+            return list(_files_below(self._folder, frozenset(self._folder.resolve().parents)))
 
     def sketch(self, paths: tuple[str, ...]) -> Path:
         """
@@ -117,8 +139,29 @@ class LocalFolder:
         return False
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _files_below(folder: Path, around: frozenset[Path]) -> Iterator[Path]:
+    """
+    Find the files below a folder.
+
+    :param around: the real folders that were gone through to it, and that the first of them lies in. A link back to one
+        of these leads to the same files again, without end: it is not followed.
+    :raises LocalFileError: a link leads nowhere.
+    """
+    real = folder.resolve()
+    if real in around:
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(RESERVED_PREFIX):
+            continue
+        if path.is_dir():
+            yield from _files_below(path, around | {real})
+        elif path.is_file():
+            yield path
+        elif path.is_symlink():
+            raise LocalFileError(
+                f"{path} is a link to {path.readlink()}, which is not there: the version would lack it. Bring that "
+                "back (a model of the hub: download it again), or remove the link."
+            )
 
 
 class StoredFolder:
@@ -176,7 +219,7 @@ class StoredFolder:
 @contextmanager
 def _fetched_to(target: Path) -> Iterator[None]:
     """Make a file's folder; say of a disk that fails meanwhile where it is and how to choose another."""
-    with explained("Fetching", target, also=_SCRATCH):
+    with explained("Fetching", target, also=CHOOSE_FOLDER):
         target.parent.mkdir(parents=True, exist_ok=True)
         yield
 

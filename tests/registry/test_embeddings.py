@@ -104,6 +104,19 @@ def test_the_vectors_are_the_same_whatever_the_window_and_whatever_a_run_sets(fi
     assert np.linalg.norm(raw, axis=1).min() > 1.1
 
 
+def test_a_folder_whose_pooling_lies_behind_a_link_makes_the_same_version(file_registry, embedder, tmp_path):
+    """As a snapshot that was put together of links: without it, the vectors would be pooled in another way."""
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in embedder.iterdir():
+        (linked / path.name).symlink_to(path)
+    assert (linked / "1_Pooling").is_dir()
+    logged = file_registry.log_folder(embedder, model_name="embedder", version_name="v1", task=TASK)
+    again = file_registry.log_folder(linked, model_name="embedder", version_name="v2", task=TASK)
+    assert again.content_digest == logged.content_digest
+    assert again.spec.parameters["pooling"] == "cls"
+
+
 def test_what_is_not_done_here_is_refused_with_the_callers_own_folder(file_registry, tmp_path):
     folder = sentence_embedder(tmp_path / "weighted", pooling="weightedmean")
     with pytest.raises(UnsupportedPipelineError, match=rf"{folder}.* pools by weightedmean"):

@@ -9,6 +9,7 @@ import urllib.parse
 import pytest
 
 from airflow_provider_hfreg.errors import (
+    LocalFileError,
     ModelNotFoundError,
     StorageDeniedError,
     StorageUnavailableError,
@@ -16,6 +17,7 @@ from airflow_provider_hfreg.errors import (
 )
 from airflow_provider_hfreg.storage.local import LocalStore
 from airflow_provider_hfreg.testing.encoder_models import sentence_embedder
+from airflow_provider_hfreg.testing.faults import files_hold_at_most
 
 TASK = "text-classification"
 COMMIT = "c0ffee" + "0" * 34
@@ -156,3 +158,15 @@ def test_a_hub_out_of_reach_says_what_to_do(file_registry, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(StorageUnavailableError, match="log the folder"):
         log(file_registry)
+
+
+@pytest.mark.parametrize("room_bytes", [0, 60_000])
+def test_a_download_that_finds_no_room_is_not_laid_to_the_hub(hub, file_registry, tmp_path, room_bytes):
+    file_registry._begin()
+    with (
+        files_hold_at_most(room_bytes),
+        pytest.raises(LocalFileError, match=r"Fetching .*host.* failed: File too large.* set another one"),
+    ):
+        log(file_registry)
+    assert file_registry.models() == []
+    assert not list((tmp_path / "host" / "scratch").iterdir())

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -92,6 +93,34 @@ def test_a_cut_entry_is_noticed_even_later_in_a_process(counted, manifest, tmp_p
     weights = weights_of(cache.folder_of(counted, manifest))
     overwrite(weights, b"cut")
     assert len(weights_of(cache.folder_of(counted, manifest)).read_bytes()) > 1000
+
+
+@pytest.mark.parametrize("dated", ["now", "as before"])
+def test_a_byte_flipped_between_two_uses_in_a_process_is_noticed(counted, manifest, tmp_path, dated):
+    cache = HostCache(tmp_path / "cache")
+    with cache.hold(counted, manifest) as folder:
+        weights = weights_of(folder)
+    good, before = weights.read_bytes(), weights.stat()
+    time.sleep(0.02)  # the clock of a file system ticks every few milliseconds
+    weights.chmod(0o644)
+    with weights.open("r+b") as written:
+        written.seek(len(good) // 2)
+        written.write(bytes([good[len(good) // 2] ^ 1]))
+    if dated == "as before":
+        os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with cache.hold(counted, manifest) as folder:
+        assert weights_of(folder).read_bytes() == good
+    assert downloads(counted) == 3
+
+
+def test_a_file_that_nobody_touched_is_not_read_again_in_a_process(counted, manifest, tmp_path):
+    """A load costs one look at each file, not the reading of gigabytes."""
+    cache = HostCache(tmp_path / "cache")
+    cache.hold(counted, manifest).release()
+    for file in manifest.files:
+        (tmp_path / "cache" / "records" / f"{file.digest[-64:]}.json").unlink()
+    cache.hold(counted, manifest).release()
+    assert not list((tmp_path / "cache" / "records").iterdir())  # whoever reads a file notes how it looked
 
 
 def test_verifying_reads_every_byte_again(counted, manifest, tmp_path):

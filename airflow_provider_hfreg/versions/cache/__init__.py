@@ -26,8 +26,8 @@ Invariants:
   is ever removed but a scratch folder's, whose name is nobody else's.
 - A folder is held (its lock, shared) and its links are made before its blobs are looked for, and both under the lock of
   eviction, shared. So whoever evicts, alone, sees every blob that a reader has or waits for, and none is added.
-- An entry is looked at on its first use in every process: size, times of change and, where they differ from the
-  record, the digest. So an ordinary write into the cache is noticed without reading gigabytes at every load;
+- An entry is looked at on every use: size, times of change and, where they differ from what this process saw and from
+  the record, the digest. So an ordinary write into the cache is noticed without reading gigabytes at every load;
   ``verify=True`` reads them, which also finds what a disk changed by itself.
 - A damaged entry is fetched once more; if the store's copy is damaged too, :class:`DigestMismatchError`.
 - Who may read and write is what the cache folder's own mode says, whatever a process' umask is.

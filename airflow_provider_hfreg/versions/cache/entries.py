@@ -1,8 +1,9 @@
 """
 One blob on the disk, and its record: how the file looked when it was verified.
 
-What an ordinary write to a file changes is compared at the first use in a process; the content only where that differs,
-or where it is asked for. The time of the record's own change is the entry's last use.
+What an ordinary write to a file changes is compared at every use: with what a process saw, and where that differs
+or nothing was seen yet, with the record; the content only where that differs too, or where it is asked for. The time of
+the record's own change is the entry's last use.
 """
 
 from __future__ import annotations
@@ -12,9 +13,24 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from airflow_provider_hfreg.versions.blobs import hash_file
 from airflow_provider_hfreg.versions.cache.places import Places
+
+
+class Look(NamedTuple):
+    """What an ordinary write to a file changes. The time of inode change cannot be set back by a program."""
+
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+
+    @property
+    def recorded(self) -> list[int]:
+        """What the record keeps: without the inode, which some network file systems number anew for every process."""
+        return [self.size_bytes, self.modified_ns, self.changed_ns]
 
 
 @dataclass(frozen=True)
@@ -38,45 +54,43 @@ class Entry:
         """Its record."""
         return self.places.records / f"{self.name}.json"
 
-    def has_size(self, size_bytes: int) -> bool:
-        """Tell whether it is there and of that size."""
+    def look(self) -> Look | None:
+        """Return how it looks now; None if it is not there."""
         try:
-            return self.path.stat().st_size == size_bytes
+            return _look(self.path)
         except OSError:
-            return False
+            return None
 
-    def is_intact(self, digest: str, size_bytes: int, *, verify: bool) -> bool:
+    def find_intact(self, digest: str, size_bytes: int, *, verify: bool) -> Look | None:
         """
-        Tell whether it is what it was when it was verified.
+        Return how it looks, if it is what it was when it was verified; else None.
 
         :param verify: read it, whatever the record says.
         """
-        if not self.has_size(size_bytes):
-            return False
-        if not verify and _look(self.path) == self._recorded():
-            return True
+        look = self.look()  # before it is read: what is written to it meanwhile is then seen at the next use
+        if look is None or look.size_bytes != size_bytes:
+            return None
+        if not verify and look.recorded == self._recorded():
+            return look
         if hash_file(self.path) != digest:
-            return False
-        self.write_record()
-        return True
+            return None
+        self._write_record(look)
+        return look
 
-    def place(self, partial: Path) -> None:
-        """Put a verified file in place, durably. Its name appears last, so a kill leaves it or nothing."""
+    def place(self, partial: Path) -> Look:
+        """
+        Put a verified file in place, durably. Its name appears last, so a kill leaves it or nothing.
+
+        :returns: how it looks there.
+        """
         partial.chmod(self.places.file_mode(0o444))
         _flush(partial)
         folder = self.places.made("sha256")
         partial.replace(self.path)
         _flush(folder)
-        self.write_record()
-
-    def write_record(self) -> None:
-        """Note how it looks now."""
-        self.places.made("records")
-        with self.places.scratch() as scratch:
-            written = scratch / "record"
-            written.write_text(json.dumps(_look(self.path)), "utf-8")
-            written.chmod(self.places.file_mode(0o666))
-            written.replace(self.record)
+        look = _look(self.path)
+        self._write_record(look)
+        return look
 
     def touch(self) -> None:
         """Note that it was used now."""
@@ -94,6 +108,14 @@ class Entry:
         self.path.unlink(missing_ok=True)
         self.record.unlink(missing_ok=True)
 
+    def _write_record(self, look: Look) -> None:
+        self.places.made("records")
+        with self.places.scratch() as scratch:
+            written = scratch / "record"
+            written.write_text(json.dumps(look.recorded), "utf-8")
+            written.chmod(self.places.file_mode(0o666))
+            written.replace(self.record)
+
     def _recorded(self) -> list[int] | None:
         try:
             looked: list[int] = json.loads(self.record.read_text("utf-8"))
@@ -102,10 +124,9 @@ class Entry:
         return looked
 
 
-def _look(path: Path) -> list[int]:
-    """What an ordinary write to a file changes. The time of inode change cannot be set back by a program."""
+def _look(path: Path) -> Look:
     status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return Look(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def _flush(path: Path) -> None:

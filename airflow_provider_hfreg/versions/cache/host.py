@@ -10,7 +10,7 @@ import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from airflow_provider_hfreg.errors import (
@@ -22,12 +22,13 @@ from airflow_provider_hfreg.errors import (
     StorageUnavailableError,
 )
 from airflow_provider_hfreg.storage.base import ObjectStore, OnBytes
-from airflow_provider_hfreg.versions.cache.entries import Entry
+from airflow_provider_hfreg.storage.disk import explained
+from airflow_provider_hfreg.versions.cache.entries import Entry, Look
 from airflow_provider_hfreg.versions.cache.eviction import EVICTION, bound_bytes, make_room
 from airflow_provider_hfreg.versions.cache.holds import HeldFolder, hold, hold_for_life, trim_after_readers
 from airflow_provider_hfreg.versions.cache.links import link_text, mend
 from airflow_provider_hfreg.versions.cache.places import Places
-from airflow_provider_hfreg.versions.cache_settings import check_cache_size_gib
+from airflow_provider_hfreg.versions.cache_settings import CHOOSE_FOLDER, check_cache_size_gib
 from airflow_provider_hfreg.versions.layout import digest_hex
 from airflow_provider_hfreg.versions.manifest import Manifest, VersionFile
 
@@ -50,7 +51,7 @@ class HostCache:
         self.folder = folder.absolute()
         self._places = Places(self.folder)
         self._size_gib = None if size_gib is None else check_cache_size_gib(size_gib, "cache_size_gib")
-        self._looked_at: set[str] = set()
+        self._seen: dict[str, Look] = {}
         self._lock = threading.Lock()
 
     # --- a version's folder
@@ -108,18 +109,19 @@ class HostCache:
         if not self._is_trusted(entry, file, verify=verify):
             with self._explained(file.size_bytes), self._places.locked(f"{entry.name}.lock"):
                 # Another process may have fetched it while this one waited.
-                if not entry.is_intact(file.digest, file.size_bytes, verify=verify):
+                look = entry.find_intact(file.digest, file.size_bytes, verify=verify)
+                if look is None:
                     self._make_room(manifest, file)
-                    self._download(store, file, entry, progress)
+                    look = self._download(store, file, entry, progress)
             with self._lock:
-                self._looked_at.add(file.digest)
+                self._seen[file.digest] = look
         entry.touch()
 
     def _is_trusted(self, entry: Entry, file: VersionFile, *, verify: bool) -> bool:
-        """Tell whether this process has looked at the entry before, and it is still there with its size."""
+        """Tell whether this process has found the entry whole before, and nobody has written to it since."""
         with self._lock:
-            looked_at = file.digest in self._looked_at
-        return looked_at and not verify and entry.has_size(file.size_bytes)
+            seen = self._seen.get(file.digest)
+        return seen is not None and not verify and seen.size_bytes == file.size_bytes and entry.look() == seen
 
     def _make_room(self, manifest: Manifest, file: VersionFile) -> None:
         bound = bound_bytes(self._places, self._size_gib)
@@ -140,8 +142,8 @@ class HostCache:
         except OSError as error:  # whoever reads next makes room; this one has read, and is told of no error
             _log.warning("The cache %s could not be brought under its bound: %s.", self.folder, error)
 
-    def _download(self, store: ObjectStore, file: VersionFile, entry: Entry, progress: ProgressOf | None) -> None:
-        with self.scratch() as scratch:
+    def _download(self, store: ObjectStore, file: VersionFile, entry: Entry, progress: ProgressOf | None) -> Look:
+        with self._places.scratch() as scratch:
             partial = scratch / entry.name
             try:
                 _download_once(store, file, partial, progress)
@@ -151,7 +153,7 @@ class HostCache:
                 except DigestMismatchError as error:
                     raise _mismatch(store, file, error) from error
             _check_size(store, file, partial.stat().st_size)
-            entry.place(partial)
+            return entry.place(partial)
 
     @contextmanager
     def _explained(self, size_bytes: int) -> Iterator[None]:
@@ -173,8 +175,12 @@ class HostCache:
         Give an empty folder on the cache's own file system, removed at the end.
 
         Models are packaged and downloaded here rather than in ``/tmp``, which is often small, or memory.
+
+        :raises LocalFileError: this user may make none there, or its disk is full.
         """
-        with self._places.scratch() as scratch:
+        with ExitStack() as until_done:
+            with explained("Making a folder in", self.folder, also=CHOOSE_FOLDER):
+                scratch = until_done.enter_context(self._places.scratch())
             yield scratch
 
 
