@@ -39,6 +39,7 @@ from airflow_provider_hfreg.registry.search import Query, make_query
 from airflow_provider_hfreg.registry.summaries import MODEL_COLUMNS, ModelSummary, VersionSummary
 from airflow_provider_hfreg.registry.transfers import (
     check_consent,
+    check_said,
     check_same_files,
     check_storable,
     moved,
@@ -389,6 +390,7 @@ class Registry:
             annotations=origin.annotations() if keep_annotations else Annotations(),
             registry_url=origin.registry_url,
         )
+        check_said(copy, "the manifest")  # of one held here, too: its tags there may be a stranger's
         self._begin()
         with self._cache.scratch() as scratch:
             source = origin.source(scratch, verify=verify)
@@ -397,9 +399,13 @@ class Registry:
             return self._published(source, copy)
 
     def _holds(self, manifest: Manifest) -> bool:
-        """Tell whether a version was published here: one URL may mean two registries, by two endpoints."""
+        """
+        Tell whether a version was published here: one URL may mean two registries, by two endpoints.
+
+        By the whole document: its nonce alone is known to whoever may read this registry, and proves nothing.
+        """
         here = find_manifest(self._store, manifest.model_name, manifest.version_name)
-        return here is not None and here.nonce == manifest.nonce
+        return here is not None and here.to_bytes() == manifest.to_bytes()
 
     def import_version(
         self,

@@ -98,12 +98,13 @@ def check_consent(manifest: Manifest, where: str, *, trust_remote_code: bool) ->
 
 def check_storable(manifest: Manifest, source: StoredVersion, *, trust_remote_code: bool) -> None:
     """
-    Refuse a version of another registry that could not have been logged here: what was written there, by this package
-    or by hand, is a stranger's word. Small files are read for it, and weights by their headers.
+    Refuse the files of another registry's version that could not have been logged here: what was written there, by this
+    package or by hand, is a stranger's word. Small files are read for it, and weights by their headers.
 
-    :param manifest: of the copy, with all that it is to say.
+    :param manifest: of the copy.
     :param source: its files.
-    :raises UnsafeModelError: a pickle, Python without consent, an access token, a file that logging leaves out.
+    :raises UnsafeModelError: a pickle, Python without consent, a file with an access token or one that logging leaves
+        out.
     """
     check_consent(manifest, source.location, trust_remote_code=trust_remote_code)
     paths = select(source, remote_code=trust_remote_code)
@@ -113,15 +114,19 @@ def check_storable(manifest: Manifest, source: StoredVersion, *, trust_remote_co
             f"{source.location} holds {', '.join(strange)}, which logging leaves out because loading does not need it. "
             "It was not copied: export the version, look at these files, and log the folder without them."
         )
-    check_no_secret(_documents(manifest), "the manifest")
     folder = source.sketch(paths)
     for path in paths:
         check_content(path, folder / path, remote_code=trust_remote_code)
 
 
-def _documents(manifest: Manifest) -> dict[str, Any]:
-    """Return what a manifest says beside its names and files: whatever its writer put there."""
-    return {
+def check_said(manifest: Manifest, place: str) -> None:
+    """
+    Refuse access tokens in what a manifest says beside its names and files: whatever its writer put there.
+
+    :param place: names the manifest in the message.
+    :raises UnsafeModelError: it holds one.
+    """
+    said = {
         "pipeline": manifest.spec.to_json(),
         "functions": [function.to_json() for function in manifest.functions],
         "options": manifest.options,
@@ -130,6 +135,7 @@ def _documents(manifest: Manifest) -> dict[str, Any]:
         "lineage": manifest.lineage,
         **manifest.logged.to_json(),
     }
+    check_no_secret(said, place)
 
 
 def check_same_files(manifest: Manifest, found: Iterable[VersionFile], where: str) -> None:

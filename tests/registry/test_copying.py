@@ -23,7 +23,8 @@ from airflow_provider_hfreg.registry import Registry
 from airflow_provider_hfreg.storage.urls import open_store
 from airflow_provider_hfreg.testing.faults import FaultyStore, files_hold_at_most
 from airflow_provider_hfreg.versions.layout import Layout
-from airflow_provider_hfreg.versions.manifest import VersionFile
+from airflow_provider_hfreg.versions.manifest import Annotations, VersionFile
+from airflow_provider_hfreg.versions.refs import State
 
 TASK = "text-classification"
 
@@ -169,7 +170,7 @@ def test_a_copy_that_finds_no_room_on_this_machine_says_where_and_what_to_do(ori
 
 def strangers(registry, original, name, **changes):
     """Put a manifest that nobody logged beside the others, as a stranger's program may, and return its version."""
-    manifest = replace(original.manifest, version_name=name, nonce=name, **changes)
+    manifest = replace(original.manifest, version_name=name, **{"nonce": name, **changes})
     registry._store.put(Layout.manifest("finbert", name), manifest.to_bytes())
     return registry.resolve(f"finbert/{name}")
 
@@ -212,6 +213,32 @@ def test_a_token_in_a_strangers_manifest_is_refused(original, registry, tmp_path
         target.copy_version(version)
 
 
+def test_a_strangers_copy_of_a_nonce_buys_no_trust(original, registry, tmp_path):
+    """Whoever may read a registry knows its nonces, and may publish other files under the names that go with them."""
+    target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "target")
+    held = target.copy_version(original, version_name="v2")
+    for path, content, refused in (
+        ("own.py", b"print('hello')", "holds Python code"),
+        ("notes.txt", b"\x80\x04.", r"notes\.txt is by its content a pickle"),
+        ("notes.txt", b"hf_" + b"a" * 34, r"notes\.txt holds a Hugging Face token"),
+    ):
+        files = (*original.manifest.files, put_file(registry, path, content))
+        version = strangers(registry, original, "v2", nonce=held.manifest.nonce, files=files)
+        with pytest.raises(UnsafeModelError, match=refused):
+            target.copy_version(version, version_name="v3")
+    assert [version.version_name for version in target.get_model("finbert").versions()] == ["v2"]
+
+
+def test_what_a_stranger_says_of_a_version_held_here_is_searched_for_tokens(original, registry, tmp_path):
+    target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "target")
+    held = target.copy_version(original, version_name="v2")
+    registry._store.put(Layout.manifest("finbert", "v2"), held.manifest.to_bytes())
+    state = State(Annotations(comment="hf_" + "a" * 34), revision=1)
+    registry._store.put(Layout.state("finbert", "v2"), state.to_bytes())
+    with pytest.raises(UnsafeModelError, match=r"\['comment'\] holds a Hugging Face token"):
+        target.copy_version(registry.resolve("finbert/v2"), version_name="v3")
+
+
 def test_consent_to_python_is_given_in_each_registry_anew(file_registry, classifier, tmp_path):
     folder = tmp_path / "own"
     shutil.copytree(classifier, folder)
@@ -220,6 +247,9 @@ def test_consent_to_python_is_given_in_each_registry_anew(file_registry, classif
         folder, model_name="finbert", version_name="v1", task=TASK, trust_remote_code=True
     )
     assert file_registry.copy_version(version, version_name="v2").created  # it was given here
+    assert file_registry.copy_version("finbert/v1", version_name="v3").created
+    other_way = Registry(FaultyStore(open_store(file_registry.url)), cache_folder=tmp_path / "other-way")
+    assert file_registry.copy_version(other_way.resolve("finbert/v1"), version_name="v4").created
     target = Registry((tmp_path / "other-store").as_uri(), cache_folder=tmp_path / "target")
     with pytest.raises(UnsafeModelError, match="bring it here with trust_remote_code=True"):
         target.copy_version(version)
