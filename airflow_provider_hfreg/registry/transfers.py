@@ -70,6 +70,7 @@ def read_exported(source: Source) -> Manifest:
     Return the manifest of an exported folder.
 
     :raises UnknownFormatError: the folder holds none, or one that was changed.
+    :raises UnsafeModelError: it says an access token.
     """
     if EXPORTED_MANIFEST not in source.sizes():
         raise UnknownFormatError(
@@ -78,7 +79,7 @@ def read_exported(source: Source) -> Manifest:
         )
     with source.opened(EXPORTED_MANIFEST) as path:
         manifest = Manifest.from_bytes(path.read_bytes(), f"{source.location}/{EXPORTED_MANIFEST}")
-    check_no_secret({"lineage": manifest.lineage, **manifest.logged.to_json()}, EXPORTED_MANIFEST)
+    check_said(manifest, EXPORTED_MANIFEST)
     return manifest
 
 

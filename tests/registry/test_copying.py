@@ -335,6 +335,44 @@ def test_a_manifest_that_was_edited_or_is_not_there_is_refused(file_registry, cl
         file_registry.import_version(folder, model_name="other")
 
 
+@pytest.mark.parametrize("part", ["logged_by", "environment", "lineage", "logged"])
+def test_a_token_that_was_written_into_an_exported_manifest_is_refused(file_registry, classifier, tmp_path, part):
+    version = file_registry.log_folder(classifier, model_name="finbert", version_name="v1", task=TASK)
+    folder = version.export(tmp_path / "exported")
+    document = folder / "hfreg_manifest.json"
+    plain = json.loads(document.read_text())
+    inner = plain[part]["tags"] if part == "logged" else plain[part]
+    inner["note"] = "hf_" + "a" * 34
+    document.write_text(json.dumps(plain))
+    with pytest.raises(UnsafeModelError, match=r"hfreg_manifest\.json\[.*\['note'\] holds a Hugging Face token"):
+        file_registry.import_version(folder, model_name="other")
+    assert [model.name for model in file_registry.models()] == ["finbert"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        lambda manifest: {"options": {**manifest.options, "cuda_version": "hf_" + "a" * 34}},
+        lambda manifest: {"spec": replace(manifest.spec, parameters={"prefix": "hf_" + "a" * 34})},
+        lambda manifest: {"functions": tuple(map(with_a_token, manifest.functions))},
+    ],
+    ids=["options", "pipeline", "functions"],
+)
+def test_a_token_in_what_an_exported_manifests_digest_covers_is_refused(file_registry, classifier, tmp_path, changes):
+    version = file_registry.log_folder(classifier, model_name="finbert", version_name="v1", task=TASK)
+    folder = version.export(tmp_path / "exported")
+    edited = replace(version.manifest, **changes(version.manifest))
+    (folder / "hfreg_manifest.json").write_bytes(edited.to_bytes())
+    with pytest.raises(UnsafeModelError, match=r"hfreg_manifest\.json\[.* holds a Hugging Face token"):
+        file_registry.import_version(folder, model_name="other")
+
+
+def with_a_token(function):
+    [first, *others] = function.signature.params
+    params = (replace(first, default_value="hf_" + "a" * 34), *others)
+    return replace(function, signature=replace(function.signature, params=params))
+
+
 def test_an_export_with_python_needs_consent_and_one_with_a_pickle_is_refused(file_registry, classifier, tmp_path):
     folder = tmp_path / "own"
     shutil.copytree(classifier, folder)
