@@ -20,7 +20,8 @@ from airflow_provider_hfreg.errors import IntegrityError, UnsafeModelError, Unsu
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _LENGTH_BYTES = 8
-_LARGEST_HEADER_BYTES = 100_000_000  # the format's own bound
+LARGEST_HEADER_BYTES = 100_000_000
+"""The format's own bound."""
 
 # safetensors' names of what torch names so; of the others only the count matters.
 _FLOATS = {
@@ -75,24 +76,43 @@ def read_header(path: Path) -> dict[str, Any]:
 
     :raises IntegrityError: it is none, or was cut short.
     """
-    size_bytes = path.stat().st_size
+    length, header = read_whole_header(path)
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            header = json.loads(file.read(length) if length <= _LARGEST_HEADER_BYTES else b"")
         tensors = {name: tensor for name, tensor in header.items() if name != "__metadata__"}
         end = max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError):
-        raise IntegrityError(
-            f"{path} is no safetensors file: its header cannot be read. It may be a pointer of Git LFS (fetch the file "
-            "with `git lfs pull`) or damaged; copy it again."
-        ) from None
+    except (KeyError, TypeError, IndexError):
+        raise _no_header(path) from None
+    size_bytes = path.stat().st_size
     if size_bytes != _LENGTH_BYTES + length + end:
         raise IntegrityError(
             f"{path} has {size_bytes:,} bytes, and its header tells of {_LENGTH_BYTES + length + end:,}: it was cut "
             "short or added to. Copy it again."
         )
     return tensors
+
+
+def read_whole_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """
+    Return the header of a safetensors file as it stands, ``__metadata__`` too, and its length in bytes.
+
+    :raises IntegrityError: it is none.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            header = json.loads(file.read(length) if length <= LARGEST_HEADER_BYTES else b"")
+    except ValueError:
+        raise _no_header(path) from None
+    if not isinstance(header, dict):
+        raise _no_header(path)
+    return length, header
+
+
+def _no_header(path: Path) -> IntegrityError:
+    return IntegrityError(
+        f"{path} is no safetensors file: its header cannot be read. It may be a pointer of Git LFS (fetch the file "
+        "with `git lfs pull`) or damaged; copy it again."
+    )
 
 
 def _weight_paths(folder: Path) -> list[Path]:

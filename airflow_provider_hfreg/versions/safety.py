@@ -7,9 +7,12 @@ Invariants:
 - A file's content is looked at as well as its name: a pickle called ``config.json`` is refused.
 - A file that training leaves behind, and that loading never reads, is left out and said, not refused: every ``Trainer``
   writes a pickled ``training_args.bin``, and nobody should have to clean up before logging.
+- JSON is searched for access tokens whole, but for vocabularies, known by their names: long lists of words that nobody
+  writes by hand. So is the header of a file of weights, whose ``__metadata__`` holds whatever the trainer put there.
+  Other text is searched where it has up to 1 MiB.
 - No message repeats a secret, nor the bytes around it (see :mod:`airflow_provider_hfreg.versions.secrets`).
 
-It judges; it neither converts pickled weights nor reads a whole file of weights.
+It judges; it neither converts pickled weights nor reads more of weights than their header.
 """
 
 from __future__ import annotations
@@ -21,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from airflow_provider_hfreg.errors import UnsafeModelError
+from airflow_provider_hfreg.errors import IntegrityError, UnsafeModelError
 from airflow_provider_hfreg.pipelines.json_files import code_elsewhere
+from airflow_provider_hfreg.pipelines.weights import read_whole_header
 from airflow_provider_hfreg.versions.layout import EXPORTED_MANIFEST
 from airflow_provider_hfreg.versions.secrets import check_no_secret
 
@@ -48,7 +52,8 @@ _PICKLED_WEIGHTS = re.compile(r"\.(bin|pt|pth|ckpt)$", re.IGNORECASE)
 _PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".dill"})
 
 _HEAD_BYTES = 512
-_LARGEST_SEARCHED_BYTES = 1 << 20
+_LARGEST_TEXT_SEARCHED_BYTES = 1 << 20
+_LARGEST_JSON_BYTES = 100_000_000  # about ten seconds of searching, and a gigabyte once it is parsed
 _VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "merges.txt", "vocab.txt", "added_tokens.json"})
 
 
@@ -123,7 +128,7 @@ def check_content(path: str, local: Path, *, remote_code: bool) -> None:
         head = file.read(_HEAD_BYTES)
     suffix = PurePosixPath(path).suffix.lower()
     if suffix == ".safetensors":
-        _check_safetensors(path, head, size_bytes)
+        _check_safetensors(path, local)
         return
     _check_no_pickle(path, head)
     if suffix not in _TOKENIZER_SUFFIXES:
@@ -141,20 +146,28 @@ def _check_no_pickle(path: str, head: bytes) -> None:
         )
 
 
-def _check_safetensors(path: str, head: bytes, size_bytes: int) -> None:
-    header_bytes = int.from_bytes(head[:8], "little")
-    if len(head) < 9 or head[8:9] != b"{" or header_bytes > size_bytes - 8:
+def _check_safetensors(path: str, local: Path) -> None:
+    try:
+        _, header = read_whole_header(local)
+    except IntegrityError:
         raise UnsafeModelError(
             f"{path} is no safetensors file: it does not begin with its header. It may be cut short, or a pointer of "
             "Git LFS; fetch the file itself and log again."
-        )
+        ) from None
+    check_no_secret(header, path)
 
 
 def _check_text(path: str, local: Path, size_bytes: int, *, remote_code: bool) -> None:
-    is_json = path.endswith(".json")
-    is_searched = size_bytes <= _LARGEST_SEARCHED_BYTES and PurePosixPath(path).name not in _VOCABULARIES
+    is_json = PurePosixPath(path).suffix.lower() == ".json"
+    is_vocabulary = PurePosixPath(path).name in _VOCABULARIES
+    is_searched = not is_vocabulary and (is_json or size_bytes <= _LARGEST_TEXT_SEARCHED_BYTES)
     if not is_json and not is_searched:
         return
+    if is_searched and size_bytes > _LARGEST_JSON_BYTES:
+        raise UnsafeModelError(
+            f"{path} has {size_bytes:,} bytes: JSON of more than {_LARGEST_JSON_BYTES:,} is not searched for access "
+            "tokens, so it is not stored. Loading needs no such file; move it elsewhere."
+        )
     try:
         text = local.read_text("utf-8")
         value: Any = json.loads(text) if is_json else text

@@ -21,6 +21,7 @@ from airflow_provider_hfreg.errors import (
     KeyNotFoundError,
     LocalFileError,
 )
+from airflow_provider_hfreg.pipelines.weights import LARGEST_HEADER_BYTES
 from airflow_provider_hfreg.storage.base import RESERVED_PREFIX, ObjectStore, OnBytes
 from airflow_provider_hfreg.storage.disk import check_readable, explained
 from airflow_provider_hfreg.storage.urls import local_path, open_store
@@ -226,7 +227,8 @@ def _fetched_to(target: Path) -> Iterator[None]:
 
 def _sketch_weights(store: ObjectStore, key: str, size_bytes: int, target: Path) -> None:
     length = store.get(key, length=_HEADER_LENGTH_BYTES)
-    header_bytes = min(int.from_bytes(length, "little"), size_bytes)  # a file that is no safetensors says anything
+    # A file that is no safetensors says anything.
+    header_bytes = min(int.from_bytes(length, "little"), size_bytes, LARGEST_HEADER_BYTES)
     target.write_bytes(length + store.get(key, start=_HEADER_LENGTH_BYTES, length=header_bytes))
     with target.open("r+b") as file:
         file.truncate(size_bytes)

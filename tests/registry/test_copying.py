@@ -6,7 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from airflow_provider_hfreg.errors import (
     BlobMissingError,
@@ -189,6 +191,11 @@ def put_file(registry, path, content):
         ("own.py", b"print('hello')", "holds Python code"),
         ("notes.txt", b"hf_" + b"a" * 34, r"notes\.txt holds a Hugging Face token"),
         ("training_args.bin", b"\x80\x04.", r"holds training_args\.bin, which logging leaves out"),
+        (
+            "more.safetensors",
+            save({"a": np.zeros(2)}, metadata={"note": "hf_" + "a" * 34}),
+            r"more\.safetensors\['__metadata__'\]\['note'\] holds a Hugging Face token",
+        ),
         ("more.safetensors", b"no header", r"more\.safetensors is no safetensors file"),
     ],
 )

@@ -4,6 +4,7 @@ import gzip
 import json
 import pickle
 import struct
+import time
 import zipfile
 
 import numpy as np
@@ -17,6 +18,7 @@ from airflow_provider_hfreg.versions.secrets import check_no_secret, find_secret
 HUB_TOKEN = "hf" + "_" + "aB3" * 12
 AWS_KEY_ID = "AKIA" + "IOSFODNN7EXAMPLE"
 GITHUB_TOKEN = "gh" + "p_" + "a1B2" * 9
+JSON_WEB_TOKEN = "ey" + "JhbGciOiJIUzI1NiJ9.ey" + "JzdWIiOiIxMjM0In0." + "aB3-" * 9
 
 
 def select(*paths, remote_code=False):
@@ -150,7 +152,9 @@ def test_code_that_would_come_from_elsewhere_is_refused_whatever_the_consent(tmp
         check_content(config.name, config, remote_code=True)
 
 
-@pytest.mark.parametrize("secret", [HUB_TOKEN, AWS_KEY_ID, GITHUB_TOKEN, "s3://user:" + "pw123456@host/x"])
+@pytest.mark.parametrize(
+    "secret", [HUB_TOKEN, AWS_KEY_ID, GITHUB_TOKEN, "s3://user:" + "pw123456@host/x", JSON_WEB_TOKEN]
+)
 def test_a_token_is_found_wherever_it_stands_and_never_repeated(secret):
     for value in (secret, {"note": f"use {secret} here"}, {"a": [{"b": secret}]}, {secret: "key"}):
         with pytest.raises(UnsafeModelError) as caught:
@@ -168,6 +172,60 @@ def test_a_token_in_a_configuration_is_found(tmp_path):
     config = write(tmp_path, "config.json", json.dumps({"use": {"auth_token": HUB_TOKEN}}).encode())
     with pytest.raises(UnsafeModelError, match=r"config.json\['use'\]\['auth_token'\]"):
         check_content(config.name, config, remote_code=False)
+
+
+@pytest.mark.parametrize("name", ["config.json", "id2label.JSON", "model.safetensors.index.json"])
+def test_a_token_in_json_of_any_size_is_found(tmp_path, name):
+    labels = {str(number): f"label {number}" for number in range(100_000)}
+    config = write(tmp_path, name, json.dumps({"labels": labels, "note": HUB_TOKEN}).encode())
+    assert config.stat().st_size > 1 << 20
+    with pytest.raises(UnsafeModelError, match=rf"{name}\['note'\] holds a Hugging Face token"):
+        check_content(name, config, remote_code=False)
+
+
+def test_vocabularies_are_not_searched(tmp_path):
+    words = write(tmp_path, "tokenizer.json", json.dumps({"model": {"vocab": {HUB_TOKEN: 0}}}).encode())
+    check_content(words.name, words, remote_code=False)
+
+
+def test_json_that_is_too_large_to_be_searched_is_refused(tmp_path):
+    path = tmp_path / "labels.json"
+    with path.open("wb") as file:
+        file.write(b"[")
+        file.truncate(100_000_001)
+    with pytest.raises(UnsafeModelError, match=r"labels\.json has 100,000,001 bytes: JSON of more than 100,000,000"):
+        check_content(path.name, path, remote_code=False)
+
+
+@pytest.mark.parametrize(
+    ("header", "place"),
+    [
+        ({"__metadata__": {"format": "pt", "note": HUB_TOKEN}}, r"\['__metadata__'\]\['note'\]"),
+        ({"__metadata__": {"api_key": "0123456789abcdef"}}, r"\['__metadata__'\]\['api_key'\]"),
+        ({HUB_TOKEN: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}}, ""),
+    ],
+)
+def test_a_token_in_the_header_of_weights_is_found_and_never_repeated(tmp_path, header, place):
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    weights = write(tmp_path, "model.safetensors", struct.pack("<Q", len(text)) + text)
+    with pytest.raises(UnsafeModelError, match=rf"model\.safetensors{place} holds") as caught:
+        check_content(weights.name, weights, remote_code=False)
+    assert HUB_TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", [b"{", b"{}}", b'{"a": \xff}', b'{"a"'])
+def test_weights_whose_header_is_no_json_are_refused(tmp_path, header):
+    weights = write(tmp_path, "model.safetensors", struct.pack("<Q", len(header)) + header)
+    with pytest.raises(UnsafeModelError, match=r"model\.safetensors is no safetensors file"):
+        check_content(weights.name, weights, remote_code=False)
+
+
+@pytest.mark.parametrize("piece", ["a-", "aws_secret", "eyJ-", "hf_", "-----BEGIN ", "a://b:"])
+def test_a_text_that_nearly_holds_tokens_takes_no_longer_than_others(piece):
+    """In time that grows with the square these took minutes each: who writes a file could stop who logs it."""
+    began = time.process_time()
+    assert find_secret(piece * (600_000 // len(piece)), "notes.json") is None
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize(
