@@ -38,7 +38,6 @@ from airflow_provider_hfreg.registry.request import (
 from airflow_provider_hfreg.registry.search import Query, make_query
 from airflow_provider_hfreg.registry.summaries import MODEL_COLUMNS, ModelSummary, VersionSummary
 from airflow_provider_hfreg.registry.transfers import (
-    check_consent,
     check_said,
     check_same_files,
     check_storable,
@@ -399,11 +398,7 @@ class Registry:
             return self._published(source, copy)
 
     def _holds(self, manifest: Manifest) -> bool:
-        """
-        Tell whether a version was published here: one URL may mean two registries, by two endpoints.
-
-        By the whole document: its nonce alone is known to whoever may read this registry, and proves nothing.
-        """
+        """Tell whether this very version lies here: two registries may have one URL, and any reader knows a nonce."""
         here = find_manifest(self._store, manifest.model_name, manifest.version_name)
         return here is not None and here.to_bytes() == manifest.to_bytes()
 
@@ -428,8 +423,7 @@ class Registry:
         :raises VersionExistsError: the name holds other content.
         """
         with source_of(folder, self._s3, self._cache.scratch) as source:
-            exported = read_exported(source)
-            check_consent(exported, source.location, trust_remote_code=trust_remote_code)
+            exported = read_exported(source, trust_remote_code=trust_remote_code)
             self._begin()
             paths = select(source, remote_code=trust_remote_code)
             files = look_into(source, paths, remote_code=trust_remote_code)

@@ -65,12 +65,12 @@ def moved(
     )
 
 
-def read_exported(source: Source) -> Manifest:
+def read_exported(source: Source, *, trust_remote_code: bool) -> Manifest:
     """
     Return the manifest of an exported folder.
 
     :raises UnknownFormatError: the folder holds none, or one that was changed.
-    :raises UnsafeModelError: it says an access token.
+    :raises UnsafeModelError: its manifest holds an access token, or it has Python files that nobody here agreed to.
     """
     if EXPORTED_MANIFEST not in source.sizes():
         raise UnknownFormatError(
@@ -80,6 +80,7 @@ def read_exported(source: Source) -> Manifest:
     with source.opened(EXPORTED_MANIFEST) as path:
         manifest = Manifest.from_bytes(path.read_bytes(), f"{source.location}/{EXPORTED_MANIFEST}")
     check_said(manifest, EXPORTED_MANIFEST)
+    check_consent(manifest, source.location, trust_remote_code=trust_remote_code)
     return manifest
 
 
