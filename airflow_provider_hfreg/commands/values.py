@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from datetime import timedelta
 from typing import Any
+
+from airflow_provider_hfreg.signatures.typed_values import read_typed
 
 
 def tag_pair(text: str) -> tuple[str, str]:
@@ -42,15 +43,20 @@ def json_pair(text: str) -> tuple[str, Any]:
     >>> json_pair("accuracy=0.91"), json_pair("labels=[1, 2]"), json_pair("note=held out")
     (('accuracy', 0.91), ('labels', [1, 2]), ('note', 'held out'))
 
-    :raises ArgumentTypeError: no ``=``, JSON that was begun and is broken, or a number that JSON does not have.
+    :raises ArgumentTypeError: no ``=``, JSON that was begun and is broken, or what looks like a number and is none: as
+        a text it would be compared with no number.
     """
     name, value = tag_pair(text)
     try:
-        return name, json.loads(value, parse_constant=_no_json)
-    except ValueError:
-        if value[:1] in tuple('[{"') or value in ("NaN", "Infinity", "-Infinity"):
-            raise argparse.ArgumentTypeError(f"the value of {name!r} is no JSON: {value!r:.80}") from None
-        return name, value
+        typed = read_typed(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"the value of {name!r} is {error}; or, if it is a text, in double quotes inside of single ones: "
+            f"'{name}=\"{value:.40}\"'"
+        ) from None
+    if typed == value and value.startswith(("[", "{", '"')):
+        raise argparse.ArgumentTypeError(f"the value of {name!r} is no JSON: {value!r:.80}")
+    return name, typed
 
 
 def row_limit(text: str) -> int | float:
@@ -61,10 +67,6 @@ def row_limit(text: str) -> int | float:
     (100, 0.01)
     """
     return float(text) if "." in text else int(text)
-
-
-def _no_json(constant: str) -> None:
-    raise ValueError(constant)
 
 
 def age(text: str) -> timedelta:

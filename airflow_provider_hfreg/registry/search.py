@@ -9,7 +9,6 @@ two teams may mean two things by one name.
 
 from __future__ import annotations
 
-import json
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from airflow_provider_hfreg.errors import InvalidOptionError
 from airflow_provider_hfreg.pipelines.catalog import find_task
 from airflow_provider_hfreg.registry.request import check_mapping
 from airflow_provider_hfreg.registry.summaries import VersionSummary
+from airflow_provider_hfreg.signatures.typed_values import read_typed
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
@@ -31,7 +31,6 @@ _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
 }
 _CONDITION = re.compile(r"\s*([^<>=!]*[^<>=!\s])\s*(>=|<=|==|!=|>|<)\s*([^<>=!\s].*?)\s*")
-_LIKE_A_NUMBER = re.compile(r"[-+]?[.,]?\d[\d.,_ ]*\s*%?|[-+]?(?:nan|inf(?:inity)?)", re.IGNORECASE)
 _ABSENT = object()
 
 
@@ -83,28 +82,15 @@ def _value(text: str, comparison: str) -> Any:
     """
     Return the JSON value that a text is, else the text.
 
-    >>> _value("0.9", ""), _value("high", ""), _value("2026-01-02", ""), _value('"1,5"', "")
-    (0.9, 'high', '2026-01-02', '1,5')
-
     :param comparison: for messages.
     :raises InvalidOptionError: it was meant as a number and is none: as a text it would fit no metric, and say nothing.
     """
-    if _LIKE_A_NUMBER.fullmatch(text) is None:
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
     try:
-        return json.loads(text, parse_constant=_no_number)
-    except ValueError:
+        return read_typed(text)
+    except ValueError as error:
         raise InvalidOptionError(
-            f"{comparison!r:.80} compares with {text!r:.40}, which looks like a number and is none: write it as JSON "
-            f"does, such as 0.9, 12 or 1e-3; or in double quotes if the metric is a text."
+            f"{comparison!r:.80} compares with {error}; or in double quotes if the metric is a text."
         ) from None
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(text)
 
 
 @dataclass(frozen=True)

@@ -48,3 +48,21 @@ def test_it_is_said_of_which_version_something_was_set(finbert, given):
     ended = finbert.here(command, "finbert@DEFAULT", value)
     assert ended.out.startswith("Version finbert/v2:\n")
     assert finbert.here(command, "finbert@DEFAULT", "--json").plain["about"] == "finbert/v2"
+
+
+def test_what_looks_like_a_number_is_a_text_where_it_is_quoted_or_set_from_python(finbert):
+    ended = finbert.here("metric", "finbert/v1", 'quoted="91%"', "day=2026-01-02", "share=0.91", "--json")
+    assert ended.plain["metrics"] == {"accuracy": 0.4, "quoted": "91%", "day": "2026-01-02", "share": 0.91}
+    finbert.registry().resolve("finbert/v2").set_metrics({"quoted": "91%", "share": ".91"})
+    assert finbert.here("metric", "finbert/v2", "--json").plain["metrics"]["share"] == ".91"
+    fit = [version["version_name"] for version in finbert.here("search", "--metric", 'quoted == "91%"', "--json").plain]
+    assert fit == ["v1", "v2"]
+    fit = [version["version_name"] for version in finbert.here("search", "--metric", "share > 0.9", "--json").plain]
+    assert fit == ["v1"]
+
+
+@pytest.mark.parametrize("value", [".91", "91%", " 0,91", "nan"])
+def test_a_number_that_is_none_is_refused_and_nothing_is_set(finbert, value):
+    ended = finbert.here("metric", "finbert/v1", f"auc={value}")
+    assert (ended.status, ended.out) == (2, "")
+    assert finbert.here("metric", "finbert/v1", "--json").plain["metrics"] == {"accuracy": 0.4}

@@ -58,7 +58,22 @@ def test_a_mistake_ends_with_a_sentence_and_status_1(finbert, arguments, said):
         (["show"], "MODEL/VERSION"),
         (["tag", "finbert/v1", "novalue"], "'novalue' is no key=value"),
         (["metric", "finbert/v1", 'report={"f1": '], "the value of 'report' is no JSON"),
-        (["metric", "finbert/v1", "auc=NaN"], "the value of 'auc' is no JSON"),
+        *(
+            (["metric", "finbert/v1", f"auc={value}"], f"'{value}', which looks like a number and is none: write it as")
+            for value in ("NaN", ".91", "0,91", "91%", "+1", "1_000", ".5e-3", "-Infinity")
+        ),
+        (
+            ["metric", "finbert/v1", "auc=91%"],
+            """or, if it is a text, in double quotes inside of single ones: 'auc="91%"'""",
+        ),
+        (
+            ["log", "x", "--model", "m", "--task", "t", "--metric", "auc=.91"],
+            "the value of 'auc' is '.91', which looks",
+        ),
+        (
+            ["log", "x", "--model", "m", "--task", "t", "--param", "temperature=0,5"],
+            "write it as JSON does, such as 0.9",
+        ),
         (["log", "x", "--model", "m"], "--task"),
         (["run", "finbert", "in.csv", "out", "--max-row-errors", "many"], "--max-row-errors"),
     ],
