@@ -26,9 +26,8 @@ def delete(asked: Asked) -> Reply:
         )
     if reference.version_name is None:
         return _deleted(asked, model.version_names(), model.name, model.delete)
-    version = model.version(reference.version_name)
-    name = version.version_name
-    return _deleted(asked, [name], version.reference, partial(model.delete_version, name))
+    name = reference.version_name  # it is not looked into: a damaged one is deleted, too
+    return _deleted(asked, [name], f"{model.name}/{name}", partial(model.delete_version, name))
 
 
 class _Delete(Protocol):

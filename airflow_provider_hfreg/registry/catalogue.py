@@ -64,6 +64,19 @@ class Catalogue:
         named = ((info.modified, Layout.version_of(info.key)) for info in infos)
         return sorted((moment, name) for moment, name in named if name is not None and name not in head.tombstones)
 
+    def names_and_oldest(self, model_name: str, head: Head) -> tuple[list[str], list[str]]:
+        """
+        Return the names of the versions that a head leaves visible, and of those that may be the oldest: one, or more
+        where a damaged one is of the oldest's second. Where a default was set, all of that second: none is read for it.
+        """
+        dated = self._dated(model_name, head)
+        twins = [name for moment, name in dated if moment == dated[0][0]]
+        if len(twins) > 1 and head.default is None:
+            manifests, ill = self.read_each(model_name, twins)
+            _leave_out(ill.values())
+            twins = [*ill, *(manifest.version_name for manifest in _in_order(dated, manifests)[:1])]
+        return [name for _, name in dated], twins
+
     def manifests(self, model_name: str) -> list[Manifest]:
         """Return the manifests of the visible versions, oldest first, those of one moment by their writers' clocks."""
         return self._manifests(model_name, self.head(model_name))
@@ -181,12 +194,27 @@ class Catalogue:
         check_name(version_name, "version")
         self.check_not_deleted(model_name, version_name)
         manifest = find_manifest(self._store, model_name, version_name)
-        if manifest is not None:
-            return manifest
+        if manifest is None:
+            raise self._no_such_version(model_name, version_name)
+        return manifest
+
+    def check_version(self, model_name: str, version_name: str) -> None:
+        """
+        Raise unless there is a visible version of this name, whatever its document holds: it may be damaged.
+
+        :raises HfregError: as :meth:`get_manifest`.
+        """
+        check_name(model_name, "model")
+        check_name(version_name, "version")
+        self.check_not_deleted(model_name, version_name)
+        if self._store.find_info(Layout.manifest(model_name, version_name)) is None:
+            raise self._no_such_version(model_name, version_name)
+
+    def _no_such_version(self, model_name: str, version_name: str) -> HfregError:
         names = self.version_names(model_name)
         if not names:
-            raise self.no_such_model(model_name)
-        raise VersionNotFoundError(
+            return self.no_such_model(model_name)
+        return VersionNotFoundError(
             f"Model {model_name!r} in {self._store.url} has no version {version_name!r}. "
             f"It has {closest_names(version_name, names)}."
         )

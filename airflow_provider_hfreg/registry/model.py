@@ -74,17 +74,28 @@ class Model:
         """
         Delete a version. Its name is not used again; a garbage collection frees what no other version holds.
 
-        It is gone for whoever looks from now on. Who is loading it just now may find it whole until the collection.
+        It is gone for whoever looks from now on. Who is loading it just now may find it whole until the collection. One
+        whose document is damaged is deleted like any other. With the last version goes what is said of the model.
 
         :param dry_run: change nothing, and raise what deleting would raise now.
         :raises VersionInUseError: it is the default, also as the oldest of several where none was set, or has an
             alias; the message names them.
         :raises VersionNotFoundError: there is none, or it was deleted before.
         """
-        self._catalogue.get_manifest(self.name, version_name)
-        oldest, when = self.first().version_name, now()
-        names = [oldest, *(name for name in self.version_names() if name != oldest)]
-        self._edit(lambda head: head.with_tombstone(version_name, when, oldest_first=names), dry_run=dry_run)
+        self._catalogue.check_version(self.name, version_name)
+        when = now()
+        forgotten: list[Head] = []
+
+        def transition(head: Head) -> Head:
+            names, oldest = self._catalogue.names_and_oldest(self.name, head)
+            deleted = head.with_tombstone(version_name, when, alive=names, oldest=oldest)
+            forgotten[:] = [head] if deleted.said != head.said else []
+            return deleted
+
+        self._edit(transition, dry_run=dry_run)
+        if forgotten and not dry_run and self.version_names():
+            # Another was published since they were listed, which changes no head: the model lives on.
+            self._edit(lambda head: head.with_said(forgotten[0]))
 
     def delete(self, *, dry_run: bool = False) -> list[str]:
         """

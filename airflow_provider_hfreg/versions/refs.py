@@ -79,17 +79,19 @@ class Head:
         self.version_of_alias(alias)
         return replace(self, aliases=without(self.aliases, alias))
 
-    def with_tombstone(self, version_name: str, when: str, *, oldest_first: Sequence[str] = ()) -> Head:
+    def with_tombstone(
+        self, version_name: str, when: str, *, alive: Sequence[str] = (), oldest: Sequence[str] = ()
+    ) -> Head:
         """
         Return the head with a version deleted.
 
-        :param oldest_first: the model's versions; where no default was set, the oldest of several is held by that.
+        :param alive: the model's versions that are visible now; with the last one goes what was said of the model.
+        :param oldest: those that may be the oldest: where no default was set, it is held by that if there are others.
         :raises VersionInUseError: a pointer holds it.
         :raises VersionNotFoundError: it was deleted before.
         """
         holders = self.names_of(self._alive(version_name))
-        alive = [name for name in oldest_first if name not in self.tombstones]
-        if self.default is None and len(alive) > 1 and alive[0] == version_name:
+        if self.default is None and len(alive) > 1 and version_name in oldest:
             holders = ("the default (the oldest, as none was set)", *holders)
         if holders:
             raise VersionInUseError(
@@ -97,7 +99,7 @@ class Head:
                 "Point them to another version first."
             )
         deleted = replace(self, tombstones={**self.tombstones, version_name: when})
-        if alive == [version_name]:  # the last one: what was said is of a model that is no more
+        if list(alive) == [version_name]:  # the last one: what was said is of a model that is no more
             return replace(deleted, tags={}, metrics={}, comment=None)
         return deleted
 
@@ -116,6 +118,20 @@ class Head:
             )
         deleted = {name: when for name in version_names if name not in self.tombstones}
         return replace(self, tombstones={**self.tombstones, **deleted}, tags={}, metrics={}, comment=None)
+
+    @property
+    def said(self) -> tuple[Mapping[str, str], Mapping[str, Any], str | None]:
+        """The model's own tags, metrics and comment."""
+        return self.tags, self.metrics, self.comment
+
+    def with_said(self, earlier: Head) -> Head:
+        """Return the head with what an earlier one said of the model, where this one says nothing newer."""
+        return replace(
+            self,
+            tags={**earlier.tags, **self.tags},
+            metrics={**earlier.metrics, **self.metrics},
+            comment=earlier.comment if self.comment is None else self.comment,
+        )
 
     def with_tags(self, changes: Mapping[str, str | None]) -> Head:
         """Return the head with some of the model's own tags set, and those given as None removed."""

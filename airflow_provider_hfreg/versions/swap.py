@@ -71,8 +71,8 @@ def edit(
     Apply a transition to a document by compare-and-swap, however many others do so at the same time.
 
     :param absent: what the document is before its first edit.
-    :param transition: pure; called again with the newer document when another writer was faster. What it raises ends
-        the edit with nothing changed.
+    :param transition: changes nothing itself; called again with the newer document when another writer was faster, so
+        what it reads besides is as new. What it raises ends the edit with nothing changed.
     :returns: the document as written.
     :raises CompareAndSwapLostError: others were faster every time.
     """

@@ -130,6 +130,16 @@ def test_nothing_is_deleted_without_yes_and_what_was_deleted_is_told_as_such(fin
     assert finbert.here("gc", "--json").plain["deleted_versions"] == []
 
 
+def test_a_version_whose_document_is_cut_off_is_deleted_by_its_name(finbert):
+    document = finbert.folder / "store" / "models" / "finbert" / "versions" / "v2.json"
+    document.write_bytes(document.read_bytes()[:100])
+    assert "is no document of this package" in finbert.here("show", "finbert/v2").err
+    told = finbert.here("delete", "finbert/v2")
+    assert (told.status, told.out.splitlines()[0]) == (0, "Would delete finbert/v2 (1 version(s)): v2.")
+    assert finbert.here("delete", "finbert/v2", "--yes").status == 0
+    assert "was deleted at 20" in finbert.here("show", "finbert/v2").err
+
+
 def test_where_no_run_used_a_version_it_is_told_how_many_were_looked_at(finbert):
     told = finbert.here("show", "finbert/v1", "--used-in", "store")
     assert (told.status, told.out.splitlines()[-1]) == (0, "None of the 0 batch run(s) there used it.")

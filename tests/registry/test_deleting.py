@@ -1,5 +1,6 @@
 """Deleting versions and models: final for whoever looks, refused where a pointer holds one, never half done."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,9 +13,11 @@ from airflow_provider_hfreg.errors import (
     VersionInUseError,
     VersionNotFoundError,
 )
-from airflow_provider_hfreg.registry import Registry
+from airflow_provider_hfreg.registry import Model, Registry
 from airflow_provider_hfreg.storage.local import LocalStore
+from airflow_provider_hfreg.storage.urls import local_path
 from airflow_provider_hfreg.testing.faults import Fault, Faults, FaultyStore, raising
+from airflow_provider_hfreg.versions.cache import HostCache
 from airflow_provider_hfreg.versions.garbage import collect
 from airflow_provider_hfreg.versions.layout import Layout
 
@@ -46,6 +49,69 @@ def test_a_deleted_version_is_gone_for_whoever_looks(registry, open_registry, cl
             point("v1")
     with pytest.raises(VersionExistsError, match="its name is not used again"):
         log(registry, classifier, "v1")
+
+
+def cut_off(registry, version_name):
+    """Damage a version's document; on a folder it keeps its date, and on S3 becomes the newest."""
+    key = Layout.manifest("finbert", version_name)
+    if registry.url.startswith("s3"):
+        registry._store.put(key, registry._store.get(key)[:100])
+    else:
+        path = local_path(registry.url) / key
+        status = path.stat()
+        path.write_bytes(path.read_bytes()[:100])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_damaged_version_is_deleted_like_any_other_and_hinders_nobody(registry, classifier):
+    finbert = log(registry, classifier, "v1", "v2", "v3")
+    cut_off(registry, "v1")
+    finbert.delete_version("v3")
+    finbert.set_default("v2")
+    finbert.delete_version("v1")
+    assert [version.version_name for version in finbert.versions()] == ["v2"]
+    with pytest.raises(VersionNotFoundError, match="was deleted at 20"):
+        finbert.version("v1")
+    assert Layout.manifest("finbert", "v1") in collect(registry._store, dry_run=False).deleted_versions
+
+
+def test_a_damaged_version_is_deleted_as_the_last_one(registry, classifier):
+    finbert = log(registry, classifier, "v1")
+    finbert.set_tags({"team": "risk"})
+    cut_off(registry, "v1")
+    finbert.delete_version("v1")
+    assert finbert.tags == {}
+    with pytest.raises(ModelNotFoundError):
+        registry.get_model("finbert")
+
+
+def test_the_oldest_is_held_though_it_is_damaged_and_so_is_what_may_be_the_oldest(file_registry, classifier):
+    """Else a bare name that is an error now would silently mean another model."""
+    finbert = log(file_registry, classifier, "v1", "v2", "v3", "v4")
+    cut_off(file_registry, "v1")
+    with pytest.raises(VersionInUseError, match="the oldest, as none was set"):
+        finbert.delete_version("v1")
+    for name in ("v1", "v2", "v3"):  # as on S3, where these would be of one second
+        os.utime(local_path(file_registry.url) / Layout.manifest("finbert", name), (0, 0))
+    for name in ("v1", "v2"):
+        with pytest.raises(VersionInUseError, match="the oldest, as none was set"):
+            finbert.delete_version(name)
+    finbert.delete_version("v3")
+    finbert.set_default("v4")
+    finbert.delete_version("v1")
+    finbert.delete_version("v2")
+    assert finbert.version_names() == ["v4"]
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_a_damaged_version(file_url, classifier, tmp_path):
+    log(Registry(file_url, cache_folder=tmp_path / "host"), classifier, "v1", "v2", "v3")
+    for name in ("v1", "v2"):
+        os.utime(local_path(file_url) / Layout.manifest("finbert", name), (0, 0))
+    busy = Fault("get", raising(StorageUnavailableError("busy")), key="versions/v1.json", call=None)
+    registry = Registry(FaultyStore(LocalStore(file_url), Faults(busy)), cache_folder=tmp_path / "other")
+    with pytest.raises(StorageUnavailableError, match="busy"):
+        registry.get_model("finbert").delete_version("v3")
+    assert registry.get_model("finbert").version_names() == ["v1", "v2", "v3"]
 
 
 def test_what_a_pointer_holds_is_not_deleted(file_registry, classifier):
@@ -183,3 +249,55 @@ def test_a_version_that_is_logged_while_the_model_is_deleted_stays(file_url, cla
     slow = Registry(FaultyStore(LocalStore(file_url), Faults(late)), cache_folder=tmp_path / "other")
     assert slow.get_model("finbert").delete() == ["v1"]
     assert registry.get_model("finbert").version_names() == ["v2"]
+
+
+def about(model):
+    return model.tags, model.metrics, model.comment
+
+
+@pytest.fixture
+def finbert(file_url, classifier, tmp_path):
+    """A model of one version, of which things are said."""
+    model = log(Registry(file_url, cache_folder=tmp_path / "host"), classifier, "v1")
+    model.set_tags({"team": "risk"})
+    model.set_metrics({"least": 0.9})
+    model.set_comment("in use")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("operation", "key", "when"), [("list_infos", "versions/", "after"), ("replace_if_match", "head.json", "before")]
+)
+def test_what_is_said_of_a_model_stays_if_a_version_comes_while_the_last_is_deleted(
+    finbert, file_url, classifier, tmp_path, operation, key, when
+):
+    """A version that is published changes no head, so the edit of the head is not lost against it."""
+    said = about(finbert)
+    late = Fault(
+        operation, lambda: log(Registry(file_url, cache_folder=tmp_path), classifier, "v2"), key=key, when=when
+    )
+    slow = FaultyStore(LocalStore(file_url), Faults(late))
+    Model(slow, HostCache(tmp_path / "other"), "finbert").delete_version("v1")  # unasked whether it is there
+    assert finbert.version_names() == ["v2"]
+    assert about(finbert) == said
+
+
+def test_who_lost_the_race_for_the_head_looks_for_other_versions_again(finbert, file_url, classifier, tmp_path):
+    def meanwhile():
+        log(Registry(file_url, cache_folder=tmp_path), classifier, "v2")
+        finbert.set_tags({"stage": "live"})
+
+    late = Fault("replace_if_match", meanwhile, key="head.json")
+    slow = Registry(FaultyStore(LocalStore(file_url), Faults(late)), cache_folder=tmp_path / "other")
+    with pytest.raises(VersionInUseError, match="the oldest, as none was set"):
+        slow.get_model("finbert").delete_version("v1")
+    assert finbert.version_names() == ["v1", "v2"]
+    assert about(finbert) == ({"team": "risk", "stage": "live"}, {"least": 0.9}, "in use")
+
+
+def test_a_dry_run_of_the_last_version_leaves_what_is_said(finbert):
+    said = about(finbert)
+    finbert.delete_version("v1", dry_run=True)
+    assert about(finbert) == said
+    finbert.delete_version("v1")
+    assert about(finbert) == ({}, {}, None)

@@ -238,6 +238,8 @@ class RegistryMachine(RuleBasedStateMachine):
                 return False
             del known.versions[version]
             known.deleted.add(version)
+            if not known.versions:  # the last one: what was said is of a model that is no more
+                known.tags, known.metrics = {}, {}
             return True
 
         refusals = (*NOT_THERE, VersionInUseError)
