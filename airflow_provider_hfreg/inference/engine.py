@@ -89,6 +89,8 @@ class Engine:
     """
     Runs windows through one loaded model, and remembers the batch size that fits.
 
+    Threads may share it: one prepares a window while another runs one, and two that run take turns.
+
     :param loaded: the model; the engine is its only user while it runs.
     :param token_budget: padded tokens of one batch; None for what suits the device.
     :param window_rows: rows that a caller should give at a time: the wider, the less padding and the more memory.
@@ -100,6 +102,7 @@ class Engine:
         self._executor = _executor(token_budget or _token_budget(loaded))
         self._executors: dict[int, Executor] = {}  # by the budget that was asked for: what fits is learnt once
         self._tokenizing = threading.Lock()  # a tokenizer changes while it is told how to encode
+        self._running = threading.Lock()  # a network is read through hooks, and the executor's batches are one run's
         self._origin: Engine | None = None  # whose life holds the model's files
 
     @property
@@ -172,7 +175,8 @@ class Engine:
 
     def _run(self, prepared: _Prepared, *, cancelled: Callable[[], bool]) -> WindowResult:
         work, forwarder = prepared.work, prepared.forwarder
-        self._execute(work, forwarder, cancelled)
+        with self._running:
+            self._execute(work, forwarder, cancelled)
         outputs, failed = work.outputs(forwarder.empty())
         with self._tokenizing:
             results = self.loaded.task.postprocess(outputs, prepared.window, prepared.context)

@@ -87,16 +87,15 @@ class Executor:
                 f"Out of memory with a single sequence in the batch: {error}. Use a device with more memory, or "
                 "truncate the texts (max_length)."
             ) from error
-        left = np.concatenate([batch, *reversed(self._pending)])
-        while True:  # a batch that was smaller than its budget stays as it is under half of it
-            self.token_budget = max(1, self.token_budget // 2)
-            smaller = cut(left, self.token_budget)
-            if len(smaller[0]) < len(batch):
-                self._pending = list(reversed(smaller))
-                return
-            if self.token_budget == 1:  # and no budget cuts this one
-                self._pending += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
-                return
+        self.token_budget = max(1, self.token_budget // 2)
+        waiting = self._pending[::-1]
+        smaller = cut(np.concatenate([batch, *waiting]), self.token_budget)
+        if len(smaller[0]) >= len(batch):
+            # It was smaller than its budget, and is as it was under half of it.
+            middle = len(batch) // 2
+            later = cut(np.concatenate(waiting), self.token_budget) if waiting else []
+            smaller = [batch[:middle], batch[middle:], *later]
+        self._pending = list(reversed(smaller))
 
     def _blame(self, batch: IntArray, error: Exception, failed: dict[int, str], prove: Callable[[], None]) -> None:
         if self.is_fatal(error):

@@ -93,6 +93,9 @@ class GenerateForwarder:
         self._rows_leave = loaded.rows_leave and settings.rows_may_leave and not goes_on
         waits = self._rows_leave and self._decoder_only and settings.rows_may_wait and self.company is Company.ANY
         self.turns = _TURNS if waits else 1
+        # Made here and not at each batch: it asks the tokenizer, in which another thread may be by then.
+        stops = settings["stop_strings"]
+        self._stop = None if stops is None else transformers.StopStringCriteria(loaded.tokenizer, stops)
 
     def empty(self) -> BatchOutputs:
         """Return no texts."""
@@ -104,9 +107,9 @@ class GenerateForwarder:
         side: Literal["left", "right"] = "left" if self._decoder_only else "right"
         inputs = padded({"input_ids": prompts}, self._loaded.tokenizer, self._loaded.device, side=side)
         start = inputs["input_ids"].shape[1] if self._decoder_only else 1
-        stop = self._stop_strings(start)
+        stop = None if self._stop is None or self._settings.searches else StopStrings(self._stop, start)
         cancelling = _Cancelling(batch.cancelled)
-        criteria = [cancelling, *([] if stop is None else [stop])]
+        criteria: list[Any] = [cancelling] if self._stop is None else [cancelling, stop or self._stop]
         places = self._places(inputs["input_ids"].shape[1], batch)
         loop = DecodeLoop(places, check=cancelling.check) if self._rows_leave else None
         with torch.inference_mode(), self._random_numbers(batch):
@@ -150,8 +153,8 @@ class GenerateForwarder:
         if self._draws:
             off = {name: value for name, value in SAMPLING_OFF.items() if name in names()}
             arguments |= {**off, "do_sample": False, "num_return_sequences": 1}
-        if self._settings["stop_strings"] is not None:
-            arguments |= {"tokenizer": self._loaded.tokenizer} if self._settings.searches else {"stop_strings": None}
+        if self._stop is not None:
+            arguments["stop_strings"] = None
         return arguments
 
     def _draw_tokens(self, batch: Batch) -> Any:
@@ -173,12 +176,6 @@ class GenerateForwarder:
         with torch.random.fork_rng(devices=[self._loaded.device] if self._loaded.device.type == "cuda" else []):
             torch.manual_seed(stream_seed(self._seed, *batch.streams[0]))
             yield
-
-    def _stop_strings(self, start: int) -> StopStrings | None:
-        strings = self._settings["stop_strings"]
-        if strings is None or self._settings.searches:
-            return None
-        return StopStrings(self._loaded.tokenizer, strings, start)
 
     def _by_sequence(
         self, texts: Sequence[list[int]], lengths: Sequence[int], prompts: TokenIds
@@ -221,8 +218,8 @@ class StopStrings(transformers.StoppingCriteria):  # type: ignore[misc]  # trans
     A stopped row is padded while the batch goes on, and a pad token may look like an end of text: the place is noted.
     """
 
-    def __init__(self, tokenizer: Any, strings: str | list[str], start: int) -> None:
-        self._criteria = transformers.StopStringCriteria(tokenizer, strings)
+    def __init__(self, criteria: Any, start: int) -> None:
+        self._criteria = criteria
         self._start = start
         self.tokens_until_stop: dict[int, int] = {}
 

@@ -75,7 +75,7 @@ class _Noted(_Rows, transformers.LogitsProcessor):  # type: ignore[misc]  # tran
         self.scores: dict[str, npt.NDArray[np.float64]] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # noqa: ARG002  as it is called
-        for row, numbers in zip(self._rows, scores.double().cpu().numpy(), strict=True):
+        for row, numbers in zip(self._rows, scores.cpu().double().numpy(), strict=True):
             self.scores[f"{row} {self._steps[row]}"] = numbers
         self._steps.update(self._rows)
         return scores

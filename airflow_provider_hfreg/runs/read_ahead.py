@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +33,8 @@ class ReadAhead(Generic[T]):
         self._waiting = waiting
         self._results: queue.Queue[tuple[bool, T | BaseException | None]] = queue.Queue(depth)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._read, name="hfreg-read-ahead", daemon=True)
+        context = contextvars.copy_context()  # its lines belong to the log of whoever started it
+        self._thread = threading.Thread(target=context.run, args=(self._read,), name="hfreg-read-ahead", daemon=True)
         self._thread.start()
 
     def __enter__(self) -> ReadAhead[T]:

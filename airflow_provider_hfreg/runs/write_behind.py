@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
@@ -41,7 +42,7 @@ class WriteBehind(Generic[T]):
     def add(self, thing: T) -> None:
         """Begin with the next one, once the one before is done."""
         self.wait()
-        self._under_way = self._thread.submit(self._write, thing)
+        self._under_way = self._thread.submit(contextvars.copy_context().run, self._write, thing)
 
     def wait(self) -> None:
         """Return once all is done."""

@@ -1,20 +1,22 @@
-"""The last lines that the package's loggers wrote in one thread: what a sender is to read of a shard far away."""
+"""The last lines that the package's loggers wrote about a shard: what its sender is to read far away."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
+from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Self
 
 _LINES = 50
 PACKAGE = "airflow_provider_hfreg"
+_entered: ContextVar[ShardLog | None] = ContextVar("entered", default=None)
 
 
 class ShardLog(logging.Handler):
     """
-    Collects while it is entered, for the thread that entered it.
+    Collects while it is entered, for the thread that entered it and those that work for it in its context.
 
     >>> with ShardLog() as lines:
     ...     logging.getLogger(PACKAGE).warning("3 texts were cut")
@@ -25,12 +27,12 @@ class ShardLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-        self._thread = threading.get_ident()
+        self._token: Token[ShardLog | None] | None = None
         self._kept: deque[str] = deque(maxlen=_LINES)
         self._count = 0
 
     def __enter__(self) -> Self:
-        self._thread = threading.get_ident()
+        self._token = _entered.set(self)
         logging.getLogger(PACKAGE).addHandler(self)
         return self
 
@@ -38,10 +40,12 @@ class ShardLog(logging.Handler):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         logging.getLogger(PACKAGE).removeHandler(self)
+        if self._token is not None:
+            _entered.reset(self._token)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
-        if record.thread == self._thread:
+        if _entered.get() is self:
             self._kept.append(self.format(record))
             self._count += 1
 

@@ -456,6 +456,24 @@ def test_a_row_stops_at_a_text_whoever_else_goes_on(engines):
     assert len({len(answer[0]["generated_text"]) for answer in answers(result)}) > 2
 
 
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_batch_asks_the_tokenizer_nothing_about_where_to_stop(beams, engines, monkeypatch):
+    """It may be busy with the next window in another thread, and refuses two at once."""
+    from airflow_provider_hfreg.inference.frameworks import transformers
+
+    engine, made = engines("gpt2"), []
+    original = transformers.StopStringCriteria.__init__
+
+    def init(criteria, *arguments):
+        made.append(engine._tokenizing.locked())
+        original(criteria, *arguments)
+
+    monkeypatch.setattr(transformers.StopStringCriteria, "__init__", init)
+    given = {"do_sample": False, "num_beams": beams, "max_new_tokens": 4, "stop_sequence": ["e", "."]}
+    engine.with_token_budget(8).run(window([text for text in TEXTS if text]), given)
+    assert made == [True]
+
+
 def test_a_row_whose_numbers_fail_spoils_none_that_takes_its_place(folder_of, tmp_path):
     """An embedding without end, as half precision makes one: keys and values of its row are no numbers."""
     from airflow_provider_hfreg.inference.decode_loop import DecodeLoop

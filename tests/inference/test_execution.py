@@ -73,8 +73,8 @@ def test_a_batch_that_was_smaller_than_its_budget_is_cut_and_not_tried_again_as_
 
     device.run(8, budget=65_536, executor=executor)
 
-    assert tried == [8, 4, 2, 2, 2, 2]
-    assert executor.token_budget == 2
+    assert tried == [8, 4, 2, 2, 4, 2, 2]
+    assert executor.token_budget == 65_536 // 2**3  # halved once each time, whatever the batch was
 
 
 def test_a_batch_that_no_budget_cuts_is_halved():

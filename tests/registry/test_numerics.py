@@ -95,9 +95,37 @@ def test_a_token_budget_that_had_to_shrink_is_remembered_for_who_asks_for_it_aga
         again = version.run(frame, token_budget=1000)
     finally:
         hook.remove()
-    assert first.attrs["hfreg"]["token_budget"] == again.attrs["hfreg"]["token_budget"] <= 20
-    assert len(forwards) - tried < tried
-    assert version.engine().token_budget > 20
+    assert again.attrs["hfreg"]["token_budget"] <= first.attrs["hfreg"]["token_budget"] <= 500
+    assert len(forwards) - tried <= tried
+    assert version.engine().token_budget > 1000
+
+
+def test_threads_that_share_a_budget_take_turns_and_get_their_own_rows(version):
+    import threading
+    from concurrent.futures import ThreadPoolExecutor
+
+    import pyarrow as pa
+
+    engine, inside, most = version.engine().with_token_budget(32), threading.Semaphore(1), []
+
+    def enter(*_):
+        most.append(inside.acquire(blocking=False))
+
+    hooks = [
+        engine.loaded.network.register_forward_pre_hook(enter),
+        engine.loaded.network.register_forward_hook(lambda *_: inside.release()),
+    ]
+    texts = [[f"{'good ' * (row % 7)}film {number} {row}" for row in range(30)] for number in range(4)]
+    windows = [pa.record_batch({"text": each, "text_pair": pa.nulls(len(each), pa.string())}) for each in texts]
+    try:
+        alone = [engine.run(window) for window in windows]
+        with ThreadPoolExecutor(4) as threads:
+            together = list(threads.map(lambda window: version.engine().with_token_budget(32).run(window), windows))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert all(most)
+    assert [result.outputs for result in together] == [result.outputs for result in alone]
 
 
 def test_the_files_of_a_model_are_held_while_one_with_another_budget_runs(version):

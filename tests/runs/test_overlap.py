@@ -1,5 +1,6 @@
 """While the model runs a window, the next one is tokenised and the last one written; and no thread is left behind."""
 
+import logging
 import threading
 import time
 
@@ -9,6 +10,7 @@ from airflow_provider_hfreg.inference.engine import Engine
 from airflow_provider_hfreg.runs.parts import ParquetPart
 from airflow_provider_hfreg.runs.read_ahead import ReadAhead
 from airflow_provider_hfreg.runs.write_behind import WriteBehind
+from airflow_provider_hfreg.workers.shard_log import ShardLog
 
 _PATIENCE_S = 60
 _ROWS, _WINDOW_ROWS = 40, 8
@@ -96,6 +98,20 @@ def test_what_fails_beside_the_model_ends_the_run_and_leaves_no_thread(place, mo
 
     assert place.parts() == []
     assert left_of(set(threading.enumerate()) - before) == []
+
+
+def test_what_is_said_beside_the_model_is_in_the_shards_log(place, monkeypatch):
+    original = Engine.prepared
+
+    def prepare(engine, window, *arguments, **options):
+        logging.getLogger("airflow_provider_hfreg.pipelines").warning("a target is passed over")
+        return original(engine, window, *arguments, **options)
+
+    monkeypatch.setattr(Engine, "prepared", prepare)
+    with ShardLog() as lines, ShardLog() as inner:
+        place.run(rows_per_shard=_ROWS)
+    assert "WARNING a target is passed over" in inner.tail()[1]
+    assert lines.tail() == (0, ())
 
 
 def left_of(threads):
