@@ -199,7 +199,7 @@ def test_a_lost_device_ends_the_process_in_order(desk, worker, begun, monkeypatc
     def lose(*_, **__):
         raise DeviceLostError("The device failed")
 
-    monkeypatch.setattr(Engine, "run", lose)
+    monkeypatch.setattr(Engine, "_run", lose)
     message = begun()
     worker.handle(signed(message, [KEY]))
     claim, _ = claim_of(desk, message)
