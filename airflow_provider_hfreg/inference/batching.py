@@ -50,6 +50,7 @@ def cut_batches(
     """
     order = np.argsort(-lengths, kind="stable").astype(np.int64)
     descending = lengths[order]
+    shortfall = -descending  # ascending, as a search needs it
     ends = np.cumsum(descending)
     batches = []
     start = 0
@@ -63,7 +64,7 @@ def cut_batches(
         count = max(1, token_budget // max(1, longest + new_tokens))
         padding = 0 if equal_lengths else most_padding
         if padding is not None:
-            count = min(count, int(np.searchsorted(-descending, padding - longest, side="right")) - start)
+            count = min(count, int(np.searchsorted(shortfall, padding - longest, side="right")) - start)
         batches.append(order[start : start + count])
         start += count
     return batches
