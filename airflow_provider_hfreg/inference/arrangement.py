@@ -112,18 +112,18 @@ def accepted_by(network: torch.nn.Module) -> frozenset[str]:
     return frozenset(accepted)
 
 
-def arranged(columns: Mapping[str, Any], loaded: Any, accepts: frozenset[str]) -> Arranged:
+def arranged(columns: Mapping[str, Ragged], loaded: Any, accepts: frozenset[str]) -> Arranged:
     """
     Arrange a batch as the network's layout says.
 
-    :param columns: one unpadded list per sequence and input.
+    :param columns: the inputs of each sequence, unpadded.
     :param loaded: a :class:`~airflow_provider_hfreg.inference.loading.LoadedPipeline`.
     :param accepts: names of the network's arguments; what else the tokenizer gives is left out.
     """
-    lengths = np.fromiter(map(len, columns["input_ids"]), np.int64, len(columns["input_ids"]))
-    accepted = {name: values for name, values in columns.items() if name in accepts}
+    lengths = columns["input_ids"].lengths
+    accepted = {name: ragged for name, ragged in columns.items() if name in accepts}
     if loaded.layout.packed:
-        return Arranged(end_to_end(accepted, lengths, loaded.network), lengths, None)
+        return Arranged(end_to_end(accepted, loaded.network), lengths, None)
     # Positions are counted from the left, and a classifier on a decoder finds the last token by the mask.
     inputs = padded(accepted, loaded.tokenizer, loaded.device, side="right")
     places = inputs["attention_mask"].flatten().nonzero().flatten()

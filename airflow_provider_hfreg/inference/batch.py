@@ -18,6 +18,7 @@ from airflow_provider_hfreg.inference.generation_settings import Company
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 TokenIds = Sequence[Sequence[int]]
+"""Generated ids: a list for each text of a sequence."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,14 @@ class Batch:
     """
     Sequences that run together.
 
-    :param columns: the tokenizer's model inputs, one unpadded list per sequence.
+    :param columns: the tokenizer's model inputs, unpadded; ``input_ids`` is one of them.
     :param streams: per sequence, the position of its row in the run's whole input and which of the row's sequences it
         is: what its random numbers depend on.
     :param token_budget: padded tokens that may be there at a time; None where all of the batch may.
     :param cancelled: asked at each step of a pass that has many.
     """
 
-    columns: Mapping[str, TokenIds]
+    columns: Mapping[str, Ragged]
     streams: Sequence[tuple[int, int]]
     token_budget: int | None = None
     cancelled: Callable[[], bool] = lambda: False

@@ -302,10 +302,10 @@ def _batch(loaded: LoadedPipeline) -> Batch:
     else:
         second = pa.array([" ".join(words[: _WORDS[0]]), *[None] * (len(texts) - 1)], pa.string())
         encoded = encode(tokenizer, texts, second, {"truncation": True}, limit=loaded.token_limit)
-    some = np.flatnonzero(encoded.lengths).tolist()  # a text without a token fails, whatever runs beside it
-    columns = {name: [values[place] for place in some] for name, values in encoded.columns.items()}
-    return Batch(columns, [(0, 0)] * len(some))
+    some = np.flatnonzero(encoded.lengths)  # a text without a token fails, whatever runs beside it
+    return Batch({name: ragged.take(some) for name, ragged in encoded.columns.items()}, [(0, 0)] * len(some))
 
 
 def _one(batch: Batch, place: int) -> Batch:
-    return Batch({name: [values[place]] for name, values in batch.columns.items()}, [batch.streams[place]])
+    one = np.array([place])
+    return Batch({name: ragged.take(one) for name, ragged in batch.columns.items()}, [batch.streams[place]])

@@ -12,8 +12,10 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from airflow_provider_hfreg.errors import RunCancelledError
-from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, Forwarder, TokenIds, company_of
+from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, Forwarder, company_of
 from airflow_provider_hfreg.inference.decode_loop import DecodeLoop
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import (
@@ -29,7 +31,8 @@ from airflow_provider_hfreg.inference.padding import padded
 from airflow_provider_hfreg.inference.pooling import Embedding
 from airflow_provider_hfreg.inference.sampling import DrawToken, stream_seed
 from airflow_provider_hfreg.inference.single_pass import SequenceLogits, SpanLogits, TableLogits, TokenLogits
-from airflow_provider_hfreg.pipelines.base import Forward, TaskContext
+from airflow_provider_hfreg.pipelines.base import Forward, IntArray, TaskContext
+from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 _TURNS = 4  # the rows of as many batches take turns: the last ones of a batch go on alone, so there are fewer of those
 
@@ -103,7 +106,8 @@ class GenerateForwarder:
 
     def run(self, batch: Batch) -> BatchOutputs:
         """Generate for one batch; see the class."""
-        prompts = [self._prompt(ids) for ids in batch.columns["input_ids"] for _ in range(self._rows_each)]
+        given = batch.columns["input_ids"]
+        prompts = self._prompts(given.take(np.repeat(np.arange(len(given)), self._rows_each)))
         side: Literal["left", "right"] = "left" if self._decoder_only else "right"
         inputs = padded({"input_ids": prompts}, self._loaded.tokenizer, self._loaded.device, side=side)
         start = inputs["input_ids"].shape[1] if self._decoder_only else 1
@@ -120,11 +124,11 @@ class GenerateForwarder:
                 stopping_criteria=transformers.StoppingCriteriaList(criteria),
                 **({} if loop is None else loop.arguments(self._loaded.network, inputs)),
             )
-        texts = tokens[:, start:].tolist()
-        ends = frozenset(self._settings.end_tokens)
-        lengths = loop.lengths if loop else _lengths(texts, ends, None if stop is None else stop.tokens_until_stop)
+        texts = tokens[:, start:].cpu().numpy()
+        stopped = {} if stop is None else stop.tokens_until_stop
+        lengths = np.array(loop.lengths) if loop else _lengths(texts, self._settings.end_tokens, stopped)
         return BatchOutputs(
-            generated=self._by_sequence(texts, lengths, batch.columns["input_ids"]),
+            generated=self._by_sequence(texts, lengths, given),
             padded_tokens=loop.padded_tokens if loop else None,
         )
 
@@ -139,14 +143,19 @@ class GenerateForwarder:
             return None
         return max(1, batch.token_budget // (longest + self.new_tokens))
 
-    def _prompt(self, ids: Sequence[int]) -> Sequence[int]:
-        """Return the prompt; an empty one starts from the model's first token, as ``generate`` does without input."""
-        if len(ids) or not self._decoder_only:
+    def _prompts(self, ids: Ragged) -> Ragged:
+        """Return the prompts; an empty one starts from the model's first token, as ``generate`` does without input."""
+        empty = ids.lengths == 0
+        if not self._decoder_only or not empty.any():
             return ids
+        values = np.insert(ids.values, ids.offsets[:-1][empty], self._start())
+        return Ragged.of(np.maximum(ids.lengths, 1), values)
+
+    def _start(self) -> int:
         start = self._settings["bos_token_id"]
         if start is None:
             raise ValueError("the text is empty and the model has no token to begin with (bos_token_id)")
-        return [int(start)]
+        return int(start)
 
     def _arguments(self) -> dict[str, Any]:
         arguments: dict[str, Any] = {**self._settings.given, "return_dict_in_generate": False}
@@ -177,17 +186,15 @@ class GenerateForwarder:
             torch.manual_seed(stream_seed(self._seed, *batch.streams[0]))
             yield
 
-    def _by_sequence(
-        self, texts: Sequence[list[int]], lengths: Sequence[int], prompts: TokenIds
-    ) -> list[list[list[int]]]:
+    def _by_sequence(self, texts: IntArray, lengths: IntArray, prompts: Ragged) -> list[list[list[int]]]:
         """Group the texts of each sequence; alone, a shorter one would be padded to the longest of its group."""
-        groups = []
-        for index, prompt in enumerate(prompts):
-            group = range(index * self._texts_each, (index + 1) * self._texts_each)
-            longest = max(lengths[place] for place in group)
-            begin = [] if len(prompt) or not self._decoder_only else list(self._prompt(prompt))
-            groups.append([begin + texts[place][:longest] for place in group])
-        return groups
+        longest = lengths.reshape(len(prompts), self._texts_each).max(axis=1)
+        starts = self._decoder_only & (prompts.lengths == 0)  # what an empty prompt starts with is part of its text
+        grouped = texts.reshape(len(prompts), self._texts_each, -1)
+        return [
+            [([self._start()] if begins else []) + text.tolist() for text in group[:, :length]]
+            for group, length, begins in zip(grouped, longest, starts, strict=True)
+        ]
 
 
 class _Cancelling(transformers.StoppingCriteria):  # type: ignore[misc]  # transformers is untyped
@@ -231,15 +238,19 @@ class StopStrings(transformers.StoppingCriteria):  # type: ignore[misc]  # trans
         return met
 
 
-def _lengths(texts: Sequence[list[int]], end_tokens: frozenset[int], stopped: Mapping[int, int] | None) -> list[int]:
+def _lengths(texts: IntArray, end_tokens: Sequence[int], stopped: Mapping[int, int]) -> IntArray:
     """
     Return how many tokens of each row are its own and not padding, its end token included.
 
-    >>> _lengths([[5, 2, 2], [5, 6, 7], [5, 6, 2]], frozenset({2}), {2: 2})
+    :param texts: [rows, columns].
+    :param stopped: rows that a stop string ended, and after how many tokens.
+
+    >>> _lengths(np.array([[5, 2, 2], [5, 6, 7], [5, 6, 2]]), [2], {2: 2}).tolist()
     [2, 3, 2]
     """
-    lengths = []
-    for row, ids in enumerate(texts):
-        end = next((place + 1 for place, token in enumerate(ids) if token in end_tokens), len(ids))
-        lengths.append(min(end, (stopped or {}).get(row, end)))
+    behind = np.ones((len(texts), 1), np.bool_)
+    ends = np.concatenate([np.isin(texts, list(end_tokens)), behind], axis=1).argmax(axis=1)
+    lengths: IntArray = np.minimum(ends + 1, texts.shape[1])
+    for row, length in stopped.items():
+        lengths[row] = min(lengths[row], length)
     return lengths

@@ -21,6 +21,7 @@ from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import best_tokens
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.inference.padding import padded
+from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 _BEGINNING = 3  # tokens of all
 _PROMPTS = (6, 17, 6, 1, 11)  # tokens of each, behind those
@@ -94,7 +95,7 @@ def _scores(
 ) -> Scores:
     network = loaded.network
     side: Literal["left", "right"] = "right" if network.config.is_encoder_decoder else "left"
-    inputs = padded({"input_ids": prompts}, loaded.tokenizer, loaded.device, side=side)
+    inputs = padded({"input_ids": Ragged.of_lists(prompts)}, loaded.tokenizer, loaded.device, side=side)
     noted = _Noted(rows)
     with torch.inference_mode():
         network.generate(

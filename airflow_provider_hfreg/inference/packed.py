@@ -13,45 +13,43 @@ loaded, is the matter of :mod:`.fitting`; nothing here decides it.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
+from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 PACKED = "hfreg_packed"
 _RUNS = "hfreg_runs"
 
 
-def end_to_end(
-    columns: Mapping[str, Sequence[Sequence[int]]], lengths: npt.NDArray[np.int64], network: Any
-) -> dict[str, Any]:
+def end_to_end(columns: Mapping[str, Ragged], network: Any) -> dict[str, Any]:
     """
     Return the model inputs of a batch: of each one row of all tokens, the position of each, and how they are cut.
 
-    :param columns: one unpadded list per sequence and input; ``input_ids`` is one of them.
+    :param columns: the inputs of each sequence, unpadded; ``input_ids`` is one of them.
     :param network: switched to :data:`PACKED`; its table of positions says from where it counts.
     """
-    total = int(lengths.sum())
-    flat = {
-        name: np.fromiter(itertools.chain.from_iterable(values), np.int64, total) for name, values in columns.items()
-    }
+    lengths = columns["input_ids"].lengths
+    flat = {name: ragged.values for name, ragged in columns.items()}
     flat["position_ids"] = _positions(flat["input_ids"], lengths, _position_padding(network))
     inputs: dict[str, Any] = {name: torch.from_numpy(values)[None].to(network.device) for name, values in flat.items()}
-    return {**inputs, _RUNS: runs_of(lengths.tolist())}
+    return {**inputs, _RUNS: runs_of(lengths)}
 
 
-def runs_of(lengths: Sequence[int]) -> list[tuple[int, int]]:
+def runs_of(lengths: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     """
     Return the runs of equal lengths as (length, count).
 
-    >>> runs_of([5, 5, 2, 5])
+    >>> runs_of(np.array([5, 5, 2, 5]))
     [(5, 2), (2, 1), (5, 1)]
     """
-    return [(length, len(list(run))) for length, run in itertools.groupby(lengths)]
+    starts = np.flatnonzero(np.diff(lengths, prepend=-1))
+    counts = np.diff(starts, append=len(lengths))
+    return list(zip(lengths[starts].tolist(), counts.tolist(), strict=True))
 
 
 def _position_padding(network: Any) -> int | None:

@@ -46,7 +46,7 @@ class SinglePass(ABC):
 
         :raises ValueError: a text has no token: padding would answer for it.
         """
-        if not all(map(len, batch.columns["input_ids"])):
+        if not batch.columns["input_ids"].lengths.all():
             raise ValueError("the tokenizer makes no token of the text, so there is nothing to run")
         with torch.inference_mode():
             return self.read(arranged(batch.columns, self._loaded, self._accepts))

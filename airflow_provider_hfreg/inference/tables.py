@@ -44,14 +44,15 @@ def encode_tables(tokenizer: Any, query: pa.StringArray, table: pa.StringArray, 
         pairs |= zip(of_table, _about_one_table(tokenizer, one_table, asked, encoding), strict=True)
     text = sorted(place for place, pair in pairs.items() if isinstance(pair, _Pair))
     good = [pair for place in text if isinstance(pair := pairs[place], _Pair)]
-    lengths = np.array([len(pair.input_ids) for pair in good], np.int64)
-    types = [types_of_token for pair in good for types_of_token in pair.token_type_ids]
+    ids = Ragged.of_lists([pair.input_ids for pair in good])
+    types = ids.with_values(
+        np.array([of_token for pair in good for of_token in pair.types], np.int64).reshape(-1, _TYPES)
+    )
     return Encoded(
-        {"input_ids": [pair.input_ids for pair in good], "token_type_ids": [pair.token_type_ids for pair in good]},
-        lengths,
+        {"input_ids": ids, "token_type_ids": types},
         np.array([pair.is_cut for pair in good], np.bool_),
         np.array(text, np.int64),
-        facts={TokenFact.TYPES: Ragged.of(lengths, np.array(types, np.int64).reshape(-1, _TYPES))},
+        facts={TokenFact.TYPES: types},
         failed={place: pair for place, pair in pairs.items() if isinstance(pair, str)},
     )
 
@@ -61,7 +62,7 @@ class _Pair:
     """A question and its table as tokens, each with its types."""
 
     input_ids: list[int]
-    token_type_ids: list[list[int]]
+    types: list[list[int]]
     is_cut: bool
 
 

@@ -14,6 +14,7 @@ it 8 GB, and a book in each row as long as a hundred rows.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,32 +38,31 @@ class Encoded:
     """
     Token ids of many texts, each one sequence or, where the call asked for what overflows, several.
 
-    :param columns: ``input_ids`` and the tokenizer's other model inputs, one list per sequence, unpadded; no mask.
-    :param lengths: int64 [sequences], tokens of each.
+    :param columns: ``input_ids`` and the tokenizer's other model inputs, unpadded; no mask.
     :param truncated: bool [sequences], whether the text was cut.
     :param text: int64 [sequences], ascending: the text of each.
     :param facts: about the tokens, what was asked and is known.
     :param failed: texts that have no sequence, and why.
     """
 
-    columns: Mapping[str, Sequence[Any]]
-    lengths: IntArray
+    columns: Mapping[str, Ragged]
     truncated: npt.NDArray[np.bool_]
     text: IntArray
     facts: Mapping[TokenFact, Ragged] = field(default_factory=dict)
     failed: Mapping[int, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def lengths(self) -> IntArray:
+        """Return the tokens of each sequence."""
+        return self.columns["input_ids"].lengths
 
     def keep_last(self, kept: IntArray) -> Encoded:
         """Return the sequences without their beginnings: the last ``kept`` tokens of each. Facts are not kept."""
         cut = kept < self.lengths
         if not cut.any():
             return self
-        starts = (self.lengths - kept).tolist()
-        columns = {
-            name: [ids[start:] for ids, start in zip(values, starts, strict=True)]
-            for name, values in self.columns.items()
-        }
-        return replace(self, columns=columns, lengths=kept, truncated=self.truncated | cut, facts={})
+        columns = {name: ragged.last(kept) for name, ragged in self.columns.items()}
+        return replace(self, columns=columns, truncated=self.truncated | cut, facts={})
 
 
 def encode(
@@ -155,15 +155,13 @@ class _Call:
 
     def _encode(self, texts: list[str], pairs: list[str] | None) -> Encoded:
         encoding = self._tokenized(texts, pairs)
-        columns = {
-            name: encoding[name] for name in encoding if name in {"input_ids", *self.tokenizer.model_input_names}
-        }
+        read = {"input_ids", *self.tokenizer.model_input_names}
+        columns = {name: Ragged.of_lists(encoding[name]) for name in encoding if name in read}
         source = encoding.get("overflow_to_sample_mapping")
         count = len(columns["input_ids"])
         truncated = [False] * count if source is not None else self._truncated(encoding, texts, pairs)
         return Encoded(
             columns,
-            np.fromiter((len(ids) for ids in columns["input_ids"]), np.int64, count),
             np.array(truncated, np.bool_),
             np.arange(count, dtype=np.int64) if source is None else np.array(source, np.int64),
             facts=_facts(encoding, self.facts),
@@ -202,7 +200,7 @@ class _Call:
     def _nothing(self, failed: Mapping[int, str]) -> Encoded:
         none = np.empty(0, np.int64)
         facts = {fact: _flat(fact, []) for fact in self.facts if fact in _FACTS_OF_ALL or _is_fast(self.tokenizer)}
-        return Encoded({"input_ids": []}, none, np.empty(0, np.bool_), none, facts, failed)
+        return Encoded({"input_ids": Ragged.of([], none)}, np.empty(0, np.bool_), none, facts, failed)
 
     def _all_arguments(self) -> dict[str, Any]:
         asked = {}
@@ -282,10 +280,8 @@ def _joined(*parts: tuple[IntArray, Encoded]) -> Encoded:
     text = np.concatenate([texts[encoded.text] for texts, encoded in present])
     order = np.argsort(text, kind="stable")
     encodeds = [encoded for _, encoded in present]
-    columns = {name: [ids for encoded in encodeds for ids in encoded.columns[name]] for name in encodeds[0].columns}
     return Encoded(
-        {name: [values[index] for index in order] for name, values in columns.items()},
-        np.concatenate([encoded.lengths for encoded in encodeds])[order],
+        {name: Ragged.joined(each.columns[name] for each in encodeds).take(order) for name in encodeds[0].columns},
         np.concatenate([encoded.truncated for encoded in encodeds])[order],
         text[order],
         {fact: Ragged.joined(encoded.facts[fact] for encoded in encodeds).take(order) for fact in encodeds[0].facts},

@@ -55,7 +55,7 @@ class Work:
 
     def batch(self, positions: IntArray, token_budget: int, cancelled: Callable[[], bool]) -> Batch:
         """Return the batch of these sequences."""
-        columns = {name: [values[place] for place in positions] for name, values in self.encoded.columns.items()}
+        columns = {name: ragged.take(positions) for name, ragged in self.encoded.columns.items()}
         return Batch(columns, [self.streams[place] for place in positions], token_budget, cancelled)
 
     def keep(self, positions: IntArray, outputs: BatchOutputs, *, packed: bool) -> None:
@@ -86,14 +86,13 @@ class Work:
         kept = ~np.isin(self.row, list(errors))
         places = self.which[kept]
         values = self._values or empty.values
-        input_ids = self.encoded.columns["input_ids"]
         outputs = Outputs(
             row=self.row[kept],
             values={name: array[places] for name, array in values.items()},
             ragged={name: self._gather(name, places, nothing) for name, nothing in empty.ragged.items()},
             facts={fact: ragged.take(places) for fact, ragged in self.encoded.facts.items()},
             generated=[self._generated[place] for place in places.tolist()] if self._generated else (),
-            input_ids=[input_ids[place] for place in places],
+            input_ids=self.encoded.columns["input_ids"].take(places),
         )
         return outputs, [RowError(row, code, message) for row, (code, message) in errors.items()]
 

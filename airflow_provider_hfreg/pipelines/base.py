@@ -147,7 +147,7 @@ class Outputs:
     ragged: Mapping[str, Ragged] = field(default_factory=dict)
     facts: Mapping[TokenFact, Ragged] = field(default_factory=dict)
     generated: Sequence[Sequence[Sequence[int]]] = ()
-    input_ids: Sequence[Sequence[int]] = ()
+    input_ids: Ragged = field(default_factory=lambda: Ragged.of_lists([]))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_hfreg.pipelines.ragged import Ragged
+
 _ALONE_FROM = (5, 9)
 _TOKENIZERS_WORD_FROM = (5, 20)
 _BYTE_PAIRS_SPARED_FROM = (5, 7)
@@ -105,7 +107,7 @@ def _is_byte_pair(tokenizer: Any) -> bool:
 
 def new_texts(
     tokenizer: Any,
-    prompts: Sequence[Sequence[int]],
+    prompts: Ragged,
     generated: Sequence[Sequence[int]],
     parameters: Mapping[str, Any],
     decoding: Decoding,
@@ -118,7 +120,8 @@ def new_texts(
     """
     if decoding.alone:
         return decode(tokenizer, generated, parameters, decoding)
-    whole = [[*prompt, *new] for prompt, new in zip(prompts, generated, strict=True)]
+    before = prompts.lists()
+    whole = [[*prompt, *new] for prompt, new in zip(before, generated, strict=True)]
     texts = decode(tokenizer, whole, parameters, decoding)
-    lengths = [len(text) for text in decode(tokenizer, prompts, parameters, decoding)]
+    lengths = [len(text) for text in decode(tokenizer, before, parameters, decoding)]
     return [text[length:] for text, length in zip(texts, lengths, strict=True)]

@@ -13,7 +13,6 @@ with ``tokenizer_kwargs={"truncation": True}`` (without it the pipeline fails on
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -191,7 +190,7 @@ def _values(outputs: Outputs, context: TaskContext) -> dict[str, pa.Array]:
 
 def _filled(outputs: Outputs, context: TaskContext) -> list[str]:
     """Return each mask's text with each of its tokens; special tokens are shown only where other masks are left."""
-    ids, token = Ragged.of_lists(outputs.input_ids), outputs.ragged["token"]
+    ids, token = outputs.input_ids, outputs.ragged["token"]
     masked = ids.values == context.tokenizer.mask_token_id
     copies = np.repeat(token.sequence, token.values.shape[1])
     texts = ids.take(copies)
@@ -206,7 +205,5 @@ def _filled(outputs: Outputs, context: TaskContext) -> list[str]:
 
 def _decoded(ids: Ragged, context: TaskContext, *, skip_special_tokens: bool) -> list[str]:
     """Decode as the family does that the version was logged under; spaces are cleaned up as the tokenizer says."""
-    values = ids.values.tolist()
-    lists = [values[start:end] for start, end in itertools.pairwise(ids.offsets.tolist())]
     as_logged = replace(decoding_of(context.transformers_version), clean_up=None)
-    return decode(context.tokenizer, lists, {"skip_special_tokens": skip_special_tokens}, as_logged)
+    return decode(context.tokenizer, ids.lists(), {"skip_special_tokens": skip_special_tokens}, as_logged)

@@ -38,7 +38,6 @@ from airflow_provider_hfreg.pipelines.base import (
 )
 from airflow_provider_hfreg.pipelines.generation import with_defaults
 from airflow_provider_hfreg.pipelines.objects import object_lists
-from airflow_provider_hfreg.pipelines.ragged import Ragged
 from airflow_provider_hfreg.pipelines.scores import not_a_number
 from airflow_provider_hfreg.pipelines.spans import BestSpans, SpanLogits, best_spans
 from airflow_provider_hfreg.signatures.arrow import arrow_schema
@@ -235,7 +234,7 @@ def _tokens(outputs: Outputs, context: TaskContext) -> _Tokens:
     # The pipeline takes the whole sequence for the context where that comes first, and every [CLS] for "no answer".
     allowed = in_context if first else np.ones(len(in_context), np.bool_)
     if context.tokenizer.cls_token_id is not None:
-        allowed = allowed | (Ragged.of_lists(outputs.input_ids).values == context.tokenizer.cls_token_id)
+        allowed = allowed | (outputs.input_ids.values == context.tokenizer.cls_token_id)
     return _Tokens(
         SpanLogits(start, end, allowed),
         outputs.facts[TokenFact.CHARACTERS].values,

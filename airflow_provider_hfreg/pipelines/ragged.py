@@ -81,6 +81,15 @@ class Ragged:
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept, dtype=np.int64)])
         return Ragged(self.values[kept], before[self.offsets])
 
+    def last(self, kept: IntArray) -> Ragged:
+        """
+        Return the last values of each sequence, no more than so many.
+
+        >>> Ragged.of([3, 1], np.array([7, 8, 9, 7])).last(np.array([2, 2])).values.tolist()
+        [8, 9, 7]
+        """
+        return self.where(self.place >= np.repeat(self.lengths - kept, self.lengths))
+
     def with_values(self, values: npt.NDArray[Any]) -> Ragged:
         """Return other values of the same sequences."""
         return Ragged(values, self.offsets)
@@ -93,15 +102,31 @@ class Ragged:
         return Ragged(values, offsets)
 
     @staticmethod
-    def of_lists(lists: Sequence[Sequence[int]]) -> Ragged:
+    def of_lists(lists: Sequence[Sequence[Any]]) -> Ragged:
         """
-        Return numbers that stand in one list per sequence.
+        Return whole numbers that stand in one list per sequence, each of them or as many together.
 
         >>> Ragged.of_lists([[5, 6], [], [7]]).values.tolist()
         [5, 6, 7]
+        >>> Ragged.of_lists([[[5, 6]], [[7, 8], [9, 9]]]).values.tolist()
+        [[5, 6], [7, 8], [9, 9]]
         """
         lengths = [len(values) for values in lists]
-        return Ragged.of(lengths, np.fromiter(itertools.chain.from_iterable(lists), np.int64, sum(lengths)))
+        flat = itertools.chain.from_iterable(lists)
+        first = next((value for values in lists for value in values), 0)
+        if isinstance(first, Sequence):
+            return Ragged.of(lengths, np.array(list(flat), np.int64))
+        return Ragged.of(lengths, np.fromiter(flat, np.int64, sum(lengths)))
+
+    def lists(self) -> list[list[Any]]:
+        """
+        Return one list of plain numbers per sequence.
+
+        >>> Ragged.of([2, 0], np.array([5, 6])).lists()
+        [[5, 6], []]
+        """
+        values = self.values.tolist()
+        return [values[start:end] for start, end in itertools.pairwise(self.offsets.tolist())]
 
     @staticmethod
     def joined(parts: Iterable[Ragged]) -> Ragged:

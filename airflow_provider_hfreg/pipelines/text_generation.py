@@ -115,7 +115,7 @@ class TextGeneration(PipelineTask):
         of_sequence = np.repeat(np.arange(len(counts)), counts)
         texts = new_texts(
             context.tokenizer,
-            [outputs.input_ids[sequence] for sequence in of_sequence.tolist()],
+            outputs.input_ids.take(of_sequence),
             [ids for texts in outputs.generated for ids in texts],
             context.parameters,
             decoding_of(context.transformers_version),

@@ -247,7 +247,7 @@ def _tokens(outputs: Outputs, rows: pa.RecordBatch, context: TaskContext) -> _To
         row=outputs.row[kept.sequence],
         starts_sequence=kept.place == 0,
         index=logits.place[shown],
-        ids=Ragged.of_lists(outputs.input_ids).values[shown],
+        ids=outputs.input_ids.values[shown],
         scores=softmax(kept.values),
         characters=None if characters is None else characters.values[shown],
         texts=rows.column("inputs"),

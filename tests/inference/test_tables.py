@@ -36,7 +36,7 @@ def test_questions_about_few_tables_are_encoded_as_one_by_one(tokenizer, few, da
     together = encode_tables(tokenizer, *map(strings, zip(*asked, strict=True)), ENCODING)
     alone = [encode_tables(tokenizer, strings([query]), strings([table]), ENCODING) for query, table in asked]
     for name in together.columns:
-        assert together.columns[name] == [ids for each in alone for ids in each.columns[name]]
+        assert together.columns[name].lists() == [ids for each in alone for ids in each.columns[name].lists()]
     assert together.truncated.tolist() == [cut for each in alone for cut in each.truncated.tolist()]
     assert together.text.tolist() == [place for place, each in enumerate(alone) if not each.failed]
     assert together.failed == {place: each.failed[0] for place, each in enumerate(alone) if each.failed}

@@ -170,7 +170,9 @@ def test_scores_that_are_no_numbers_are_that_rows_error(pipes):
     token = score.with_values(np.array([[5], [5], [5]]))
     tokenizer = pipes().tokenizer
     mask = tokenizer.mask_token_id
-    outputs = Outputs(np.array([0, 3]), ragged={"score": score, "token": token}, input_ids=[[mask], [mask, mask]])
+    outputs = Outputs(
+        np.array([0, 3]), ragged={"score": score, "token": token}, input_ids=Ragged.of_lists([[mask], [mask, mask]])
+    )
     results = TASK.postprocess(outputs, window([]), TaskContext(tokenizer, {}))
     assert results.row.tolist() == [0]
     assert len(results.columns["outputs"]) == 1

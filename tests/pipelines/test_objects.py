@@ -99,7 +99,7 @@ def test_places_that_no_slow_tokenizer_knows_are_null_integers(strategy, keys):
         np.array([0]),
         ragged={"logits": Ragged.of([2], np.array([[0, 1], [1, 0]], np.float32))},
         facts={TokenFact.SPECIAL: Ragged.of([2], np.zeros(2, np.bool_))},
-        input_ids=[ids.tolist()],
+        input_ids=Ragged.of([2], ids),
     )
     parameters = {"aggregation_strategy": strategy}
     context = TaskContext(Slow(), {}, parameters, output_format=OutputFormat.STRUCT)

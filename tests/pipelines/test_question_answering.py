@@ -148,7 +148,10 @@ def test_scores_that_are_no_numbers_are_that_rows_error():
         cls_token_id = 0
 
     outputs = Outputs(
-        np.array([0, 1]), ragged={"start": logits, "end": logits}, facts=facts, input_ids=[[0, 5, 6], [0, 5, 6]]
+        np.array([0, 1]),
+        ragged={"start": logits, "end": logits},
+        facts=facts,
+        input_ids=Ragged.of_lists([[0, 5, 6], [0, 5, 6]]),
     )
     results = TASK.postprocess(outputs, window([("q", "x"), ("q", "y")]), TaskContext(Tokenizer(), {}))
     assert (results.row.tolist(), results.columns["answer"].to_pylist()) == ([0], ["x"])

@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_hfreg.errors import UnsupportedPipelineError
 from airflow_provider_hfreg.pipelines.base import Outputs, PromptCut, TaskContext
 from airflow_provider_hfreg.pipelines.catalog import get_task
+from airflow_provider_hfreg.pipelines.ragged import Ragged
 from airflow_provider_hfreg.testing import models
 
 TASK = get_task("text-generation")
@@ -80,7 +81,7 @@ def test_a_long_prompt_is_cut_as_the_user_said_or_at_its_start(parameters, encod
 # --- token ids to rows
 
 
-OUTPUTS = Outputs(np.array([0, 2]), generated=[[[2, 4, 1]], [[3], [2]]], input_ids=[[5], [5, 3]])
+OUTPUTS = Outputs(np.array([0, 2]), generated=[[[2, 4, 1]], [[3], [2]]], input_ids=Ragged.of_lists([[5], [5, 3]]))
 
 
 def test_the_prompt_stands_before_the_text_as_it_was_given():
@@ -122,7 +123,7 @@ def test_no_rows_give_a_column_of_the_right_type():
 
 
 def test_a_row_of_several_texts_is_one_list():
-    outputs = Outputs(np.array([0]), generated=[[[2], [2]]], input_ids=[[5]])
+    outputs = Outputs(np.array([0]), generated=[[[2], [2]]], input_ids=Ragged.of_lists([[5]]))
     results = TASK.postprocess(outputs, window("the"), context({"return_full_text": False, "prefix": "x"}))
     assert results.columns["outputs"].to_pylist() == ['[{"generated_text": "good"}, {"generated_text": "good"}]']
 
@@ -177,7 +178,7 @@ def test_the_texts_are_the_pipelines(generator, arguments):
             input_ids.append(encoded["input_ids"][0].tolist())
             generated.append(ids[:, len(input_ids[-1]) :].tolist())
         expected = [pipe(prompt, pad_token_id=0) for prompt in PROMPTS]
-    outputs = Outputs(sequences.row, generated=generated, input_ids=input_ids)
+    outputs = Outputs(sequences.row, generated=generated, input_ids=Ragged.of_lists(input_ids))
     results = TASK.postprocess(outputs, rows, told)
     assert results.columns["outputs"].to_pylist() == [json.dumps(one, ensure_ascii=False) for one in expected]
 

@@ -145,7 +145,7 @@ def _by_the_pipeline(pipe, text, outputs, sequences, strategy):
         {
             "sentence": text,
             "logits": torch.from_numpy(outputs.ragged["logits"].take(np.array([place])).values)[None],
-            "input_ids": torch.tensor([outputs.input_ids[place]]),
+            "input_ids": torch.from_numpy(outputs.input_ids.take(np.array([place])).values)[None],
             **{
                 name: torch.from_numpy(fact.take(np.array([place])).values)[None]
                 for name, fact in zip(
@@ -187,7 +187,7 @@ def test_a_text_whose_scores_are_no_numbers_is_that_rows_error():
         convert_ids_to_tokens = staticmethod(lambda ids: [str(one) for one in ids])
 
     results = TASK.postprocess(
-        Outputs(np.array([1, 4]), ragged={"logits": logits}, facts=facts, input_ids=[[1], [1, 2]]),
+        Outputs(np.array([1, 4]), ragged={"logits": logits}, facts=facts, input_ids=Ragged.of_lists([[1], [1, 2]])),
         window(["a"] * 5),
         TaskContext(Tokenizer(), {}),
     )
