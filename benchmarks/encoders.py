@@ -25,7 +25,7 @@ _SIZES = (1, 8, 32)
 
 def main() -> None:
     """Measure and tell."""
-    parser = arguments(__doc__, rows=32)
+    parser = arguments(__doc__, rows=96)
     parser.add_argument("--model", type=Path, help="a folder with an encoder's real weights instead of seeded ones")
     options = parsed(parser)
     with tempfile.TemporaryDirectory(prefix="hfreg-bench-") as name:
@@ -91,10 +91,10 @@ def limit(version: Any, texts: list[str]) -> Callable[[], None]:
     """Return the forward over perfectly filled batches; padded ones of one length where the family cannot pack."""
     import numpy as np
 
-    from airflow_provider_hfreg.inference.arrangement import Arranged
     from airflow_provider_hfreg.inference.batching import cut_batches
     from airflow_provider_hfreg.inference.frameworks import torch
     from airflow_provider_hfreg.inference.packed import end_to_end
+    from airflow_provider_hfreg.pipelines.ragged import Ragged
 
     engine = version.engine(device="cpu")
     loaded = engine.loaded
@@ -107,9 +107,9 @@ def limit(version: Any, texts: list[str]) -> Callable[[], None]:
         lengths = np.array([len(each) for each in ids])
     batches: list[dict[str, Any]] = []
     for batch in cut_batches(lengths, token_budget=engine.token_budget, packed=True):
-        columns = {"input_ids": [ids[place] for place in batch]}
         if loaded.layout.packed:
-            batches.append(Arranged(end_to_end(columns, lengths[batch], loaded.network), lengths[batch], None).inputs)
+            columns = {"input_ids": Ragged.of_lists([ids[place] for place in batch])}
+            batches.append(end_to_end(columns, loaded.network))
             continue
         for length in sorted(set(lengths[batch].tolist())):
             of_length = [ids[place] for place in batch if lengths[place] == length]

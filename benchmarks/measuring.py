@@ -121,6 +121,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        **({"mkl_held_to": held} if (held := os.environ.get("MKL_ENABLE_INSTRUCTIONS")) else {}),
     }
 
 

@@ -7,6 +7,9 @@ A benchmark is a script in this folder that prints lines of JSON behind ``JSON `
 is kept in ``figures.json`` beside this file: of some that are named, the others' figures stay as they were, each with
 the machine that it was taken on. One that fails, or that says why it has nothing to compare with, is named at the end,
 stops no other, and keeps what it told before.
+
+``MKL_ENABLE_INSTRUCTIONS=AVX2`` before the command makes torch's own linear layers on an Intel processor as slow as
+they are on AMD's: half of what it can do. Such figures have sections of their own.
 """
 
 from __future__ import annotations
@@ -29,12 +32,13 @@ _INTRODUCTION = """\
 # Benchmarks
 
 Written by `make bench`; each table is one run in which all ways took turns. CPU seconds of the process and wall-clock
-seconds, medians; of what many processes do, the wall clock alone.
+seconds, medians; of what many processes do, the wall clock alone. "MKL held to AVX2" stands in for an AMD processor:
+torch's own linear layers then reach half of what the processor can do, as they do on AMD's.
 """
 _NO_BENCHMARKS = {"inputs", "measuring", "pool_desk", "run_all", "yardstick"}
 _UNITS = {"cpu_s": "CPU", "wall_s": "wall"}
 _FAMILY = "5"  # of transformers, that needs no mention
-_MACHINE = ("processor", "cores", "python", "torch", "transformers")
+_MACHINE = ("processor", "cores", "python", "torch", "transformers", "mkl_held_to")
 
 
 def main() -> None:
@@ -77,13 +81,16 @@ def _keep(told: Iterable[dict[str, Any]]) -> None:
 
 def _title(told: dict[str, Any]) -> str:
     """
-    Return what a section is called and kept by: two families of transformers are kept beside each other.
+    Return what a section is called and kept by: what was measured otherwise is kept beside each other.
 
-    >>> _title({"name": "encoders", "transformers": "4.57.6"}), _title({"name": "encoders", "transformers": "5.23.0"})
-    ('encoders, transformers 4', 'encoders')
+    >>> _title({"name": "encoders", "transformers": "5.23.0"})
+    'encoders'
+    >>> _title({"name": "encoders", "transformers": "4.57.6", "mkl_held_to": "AVX2"})
+    'encoders, transformers 4, MKL held to AVX2'
     """
-    family = told["transformers"].partition(".")[0]
-    return told["name"] if family == _FAMILY else f"{told['name']}, transformers {family}"
+    family, held = told["transformers"].partition(".")[0], told.get("mkl_held_to")
+    others = [f"transformers {family}"] * (family != _FAMILY) + [f"MKL held to {held}"] * bool(held)
+    return ", ".join([told["name"], *others])
 
 
 def page(told: Iterable[dict[str, Any]]) -> str:
