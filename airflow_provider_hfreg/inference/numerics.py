@@ -2,7 +2,7 @@
 In which numbers a model computes, on how many threads, and what that means for its results: said, not only chosen.
 
 A version runs in the dtype that it was logged with. Whoever asks for another gets other numbers, and is told which; it
-is never chosen for him. Threads change a result in its last bits only, batches likewise.
+is never chosen for him. Threads change a result in its last bits only, batches and the way they are laid out likewise.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 from airflow_provider_hfreg.errors import InvalidOptionError
 from airflow_provider_hfreg.inference.frameworks import torch
+from airflow_provider_hfreg.inference.loading import LoadedPipeline
+from airflow_provider_hfreg.inference.prepacked import PrepackedLinear
 from airflow_provider_hfreg.pipelines.precisions import PRECISION_NAMES, find_precision, meaning_of
 
 
@@ -62,4 +64,12 @@ def described(engine: Any, threads: int | None) -> dict[str, Any]:
         "numerics": meaning_of(precision),
         "threads": threads or torch.get_num_threads(),
         "token_budget": engine.token_budget,
+        "layout": layout_of(loaded),
     }
+
+
+def layout_of(loaded: LoadedPipeline) -> str:
+    """Return how a model's batches are laid out, as was found when it was loaded (:mod:`.fitting`): in a few words."""
+    lies = "packed" if loaded.layout.packed else "one length at a time" if loaded.reads_padding else "padded"
+    is_prepacked = any(isinstance(module, PrepackedLinear) for module in loaded.network.modules())
+    return ", ".join([lies, *["rows leave"] * loaded.rows_leave, *["prepacked layers"] * is_prepacked])

@@ -255,7 +255,7 @@ def numerics_of(engine: AnyEngine) -> Numerics:
     from airflow_provider_hfreg.inference.numerics import described  # noqa: PLC0415 - torch, which the engine loaded
 
     told = described(engine, None)
-    return Numerics(told.get("precision"), told["threads"], told.get("token_budget"))
+    return Numerics(told.get("precision"), told["threads"], told.get("token_budget"), told.get("layout"))
 
 
 def _cancelled(document: RunDocument, index: int) -> str:

@@ -11,6 +11,7 @@ from airflow_provider_hfreg.pipelines.precisions import meaning_of
 
 COMPLETED = "completed"
 ALREADY_COMPLETED = "already_completed"
+_OF_SHARDS = ("threads", "token_budgets", "layouts")  # what a report tells of all shards, each once
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,13 @@ class Numerics:
     :param precision: of the network; None for a method of a pipeline object, which computes in whatever it does.
     :param threads: of torch on the CPU.
     :param token_budget: of a batch; None where nobody counts tokens.
+    :param layout: of a batch; None where nobody lays it out, or nobody said it.
     """
 
     precision: str | None
     threads: int
     token_budget: int | None
+    layout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class RunReport:
     :param numerics: what that means for the numbers.
     :param threads: of torch, of those who computed shards, each number once. They change a result in its last bits.
     :param token_budgets: of their batches, likewise; smaller ones where memory ran out.
+    :param layouts: of their batches, likewise: ``packed`` without padding, ``padded``, or ``one length at a time``, and
+        what else made them faster there.
     """
 
     status: str
@@ -69,10 +74,11 @@ class RunReport:
     numerics: str | None = None
     threads: tuple[int, ...] = ()
     token_budgets: tuple[int, ...] = ()
+    layouts: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
-        return asdict(self) | {"threads": list(self.threads), "token_budgets": list(self.token_budgets)}
+        return asdict(self) | {name: list(getattr(self, name)) for name in _OF_SHARDS}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> RunReport:
@@ -81,7 +87,7 @@ class RunReport:
         one did not know is absent.
         """
         known = {name: plain[name] for name in cls.__dataclass_fields__ if name in plain}
-        return cls(**known | {name: tuple(plain.get(name, ())) for name in ("threads", "token_budgets")})
+        return cls(**known | {name: tuple(plain.get(name, ())) for name in _OF_SHARDS})
 
 
 def told_numerics(shards: Iterable[Numerics | None]) -> dict[str, Any]:
@@ -100,6 +106,7 @@ def told_numerics(shards: Iterable[Numerics | None]) -> dict[str, Any]:
         "numerics": "; ".join(map(meaning_of, precisions)) or None,
         "threads": tuple(sorted({shard.threads for shard in told})),
         "token_budgets": tuple(sorted({shard.token_budget for shard in told if shard.token_budget is not None})),
+        "layouts": tuple(sorted({shard.layout for shard in told if shard.layout is not None})),
     }
 
 

@@ -234,6 +234,25 @@ def test_only_listed_architectures_are_packed_and_none_under_4(task, architectur
     assert engine.run(window(task, TEXTS, engine)).padded_tokens >= 1
 
 
+@pytest.mark.parametrize(
+    ("architecture", "prepacks", "told"),
+    [
+        ("bert", True, "packed, prepacked layers"),
+        ("mpnet", False, "padded"),
+        ("convbert", False, "one length at a time"),
+    ],
+)
+def test_the_layout_that_was_found_is_told(load, architecture, prepacks, told):
+    import transformers
+
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.numerics import layout_of
+
+    if transformers.__version__.startswith("4."):
+        told = told.replace("packed,", "padded,")
+    assert layout_of(fitted(load("text-classification", architecture), prepacks=lambda _: prepacks)) == told
+
+
 def test_a_packed_window_has_no_padding(engines):
     from airflow_provider_hfreg.inference.frameworks import transformers
 

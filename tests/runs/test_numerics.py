@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ NUMERICS = st.builds(
     st.sampled_from(["float32", "bfloat16", None]),
     st.integers(1, 64),
     st.none() | st.integers(1, 2**20),
+    st.sampled_from(["packed, prepacked layers", "padded", None]),
 )
 
 
@@ -63,6 +64,8 @@ def test_a_run_in_another_precision_has_its_numbers_and_says_so(file_place, text
     assert (own.precision, own.numerics) == ("float32", "scores as transformers' own pipeline gives them, within 1e-5")
     assert (report.precision, report.numerics) == (name, expected.attrs["hfreg"]["numerics"])
     assert report.token_budgets == (expected.attrs["hfreg"]["token_budget"],)
+    assert report.layouts == (expected.attrs["hfreg"]["layout"],)
+    assert report.layouts[0].startswith(("packed", "padded"))
     assert read_document(place.output, report.batch_run_id).request.precision == name
     told = [read_marker(place.output, part).numerics for part in place.parts()]
     assert [one.precision for one in told] == [name] * 3
@@ -133,7 +136,8 @@ def test_a_resumed_run_tells_the_threads_of_all_its_tries(file_place, texts):
 def test_a_run_without_rows_tells_no_numbers(file_place):
     file_place.put_csv("in/a.csv", [])
     report = file_place.run(precision="bf16", threads=2)
-    assert (report.precision, report.numerics, report.threads, report.token_budgets) == (None, None, (), ())
+    assert (report.precision, report.numerics) == (None, None)
+    assert (report.threads, report.token_budgets, report.layouts) == ((), (), ())
 
 
 # --- what parts and reports tell
@@ -147,6 +151,9 @@ def test_a_part_tells_its_numbers_and_one_of_an_earlier_version_tells_none(numer
     assert _reread(earlier).numerics is None
     later = asdict(marker) | {"colour": "red"}
     assert _reread(later) == marker
+    if numerics is not None:
+        of_fewer = {name: value for name, value in asdict(numerics).items() if name != "layout"}
+        assert _reread(asdict(marker) | {"numerics": of_fewer}).numerics == replace(numerics, layout=None)
 
 
 def _reread(plain):
@@ -163,6 +170,7 @@ def test_a_report_tells_each_number_of_its_shards_once(shards):
     assert set(told["threads"]) == {shard.threads for shard in known}
     assert set(told["token_budgets"]) == {shard.token_budget for shard in known} - {None}
     assert set((told["precision"] or "").split(", ")) - {""} == {shard.precision for shard in known} - {None}
+    assert set(told["layouts"]) == {shard.layout for shard in known} - {None}
     assert (told["numerics"] is None) is (told["precision"] is None)
     assert list(told["threads"]) == sorted(told["threads"])
 
@@ -172,7 +180,7 @@ def test_a_report_of_an_earlier_version_is_read_and_a_cut_one_is_not(file_place,
     report = file_place.run()
     assert RunReport.from_json(json.loads(json.dumps(report.to_json()))) == report
     earlier = report.to_json()
-    for name in ("precision", "numerics", "threads", "token_budgets"):
+    for name in ("precision", "numerics", "threads", "token_budgets", "layouts"):
         del earlier[name]
     file_place.output.put(layout.report_key(report.batch_run_id), json.dumps(earlier).encode())
     found = find_report(file_place.output, report.batch_run_id)
