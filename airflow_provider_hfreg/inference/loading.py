@@ -19,13 +19,8 @@ from typing import Any
 
 from airflow_provider_hfreg.errors import ModelLoadError, UnsafeModelError
 from airflow_provider_hfreg.inference.arrangement import Layout
-from airflow_provider_hfreg.inference.devices import (
-    check_memory,
-    choose_device,
-    core_count,
-    free_memory_bytes,
-    required_bytes,
-)
+from airflow_provider_hfreg.inference.container import core_count
+from airflow_provider_hfreg.inference.devices import check_memory, choose_device, free_memory_bytes, required_bytes
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.portable import load_tokenizer, portable_model_config

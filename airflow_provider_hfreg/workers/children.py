@@ -37,11 +37,13 @@ class Children:
 
     :param command: of a child; its index is appended.
     :param is_gpu: show each child one GPU alone.
+    :param cores: that they share: each computes on its part, unless ``OMP_NUM_THREADS`` says on how many.
     :raises SettingsError: there are fewer GPUs than children.
     """
 
-    def __init__(self, command: Sequence[str], count: int, *, is_gpu: bool) -> None:
+    def __init__(self, command: Sequence[str], count: int, *, is_gpu: bool, cores: int) -> None:
         self._command, self._is_gpu = list(command), is_gpu
+        self._environment = {"OMP_NUM_THREADS": str(max(1, cores // count))} | os.environ
         visible = [device for device in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if device]
         self._devices = visible or [str(index) for index in range(count)]
         if is_gpu and count > len(self._devices):
@@ -81,7 +83,7 @@ class Children:
         shown = {"CUDA_VISIBLE_DEVICES": self._devices[index]} if self._is_gpu else {}
         self._began_s[index] = time.monotonic()
         self._children[index] = subprocess.Popen(
-            [*self._command, str(index)], env=os.environ | shown, start_new_session=True, stdin=subprocess.PIPE
+            [*self._command, str(index)], env=self._environment | shown, start_new_session=True, stdin=subprocess.PIPE
         )
 
     def _plan_restart(self, index: int, status: int) -> None:

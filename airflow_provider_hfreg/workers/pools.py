@@ -41,7 +41,8 @@ class ExecutorPool:
     :param airflow_pool: Airflow pool that bounds how many runs use it at once; default: ``hfreg_<name>``.
     :param slots: of that Airflow pool: runs at a time.
     :param shards_in_flight: most shards of one run that are sent and not done; None: two for each live worker.
-    :param threads: of torch on the CPU, in each worker process; None: ``OMP_NUM_THREADS``, or the container's cores.
+    :param threads: of torch on the CPU, in each worker process; None: ``OMP_NUM_THREADS``, or the process's share of
+        the container's cores.
     :param trust_remote_code: whether its workers run the Python files that a version holds, where the run consents too:
         False: never. True: any. A list of code digests, as ``show`` prints them: these alone.
     """

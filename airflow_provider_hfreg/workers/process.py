@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from celery.signals import worker_shutting_down
 
 from airflow_provider_hfreg.errors import SettingsError
+from airflow_provider_hfreg.inference.container import core_count
 from airflow_provider_hfreg.workers.app import make_app, serve
 from airflow_provider_hfreg.workers.children import Children, end_with_parent
 from airflow_provider_hfreg.workers.pools import ExecutorPool
@@ -72,7 +73,7 @@ def run_processes(
     if count == 1:
         run_worker(settings, pool)
         return
-    Children([*command, "--index"], count, is_gpu=pool.device == "cuda").run()
+    Children([*command, "--index"], count, is_gpu=pool.device == "cuda", cores=core_count()).run()
 
 
 def count_devices(pool: ExecutorPool) -> int:

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from airflow_provider_hfreg.errors import InvalidOptionError, ModelTooLargeError
-from airflow_provider_hfreg.inference import devices
+from airflow_provider_hfreg.inference import container, devices
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
 
 
@@ -28,8 +28,8 @@ def test_the_tightest_of_nested_v2_groups_binds(tmp_path):
         },
     )
 
-    assert devices.cgroup_free_bytes(tmp_path / "proc", tmp_path / "sys") == [150]
-    assert devices.cgroup_cores(tmp_path / "proc", tmp_path / "sys") == [2]
+    assert container.cgroup_free_bytes(tmp_path / "proc", tmp_path / "sys") == [150]
+    assert container.cgroup_cores(tmp_path / "proc", tmp_path / "sys") == [2]
 
 
 def test_a_v1_group_seen_from_inside_its_container(tmp_path):
@@ -45,20 +45,20 @@ def test_a_v1_group_seen_from_inside_its_container(tmp_path):
         },
     )
 
-    assert devices.cgroup_free_bytes(tmp_path / "proc", tmp_path / "sys") == [1600]
-    assert devices.cgroup_cores(tmp_path / "proc", tmp_path / "sys") == [4]
+    assert container.cgroup_free_bytes(tmp_path / "proc", tmp_path / "sys") == [1600]
+    assert container.cgroup_cores(tmp_path / "proc", tmp_path / "sys") == [4]
 
 
 def test_without_limits_the_machine_itself_is_the_bound(tmp_path):
     write(tmp_path, {"proc/self/cgroup": "0::/", "sys/cpu.cfs_quota_us": -1})
 
-    assert devices.cgroup_free_bytes(tmp_path / "proc", tmp_path / "sys") == []
-    assert devices.cgroup_cores(tmp_path / "nothing", tmp_path / "sys") == []
+    assert container.cgroup_free_bytes(tmp_path / "proc", tmp_path / "sys") == []
+    assert container.cgroup_cores(tmp_path / "nothing", tmp_path / "sys") == []
 
 
 def test_this_machine_has_memory_and_cores():
     assert devices.free_memory_bytes() > 0
-    assert 1 <= devices.core_count() <= (os.cpu_count() or 1)
+    assert 1 <= container.core_count() <= (os.cpu_count() or 1)
 
 
 def test_a_model_too_large_is_refused_with_both_numbers():

@@ -22,13 +22,14 @@ _TIMEOUT_S = 180.0
 
 CHILD = """
 import os, pathlib, sys, time
-pathlib.Path(sys.argv[1], sys.argv[-1]).write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
+seen = f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'all')} {os.environ['OMP_NUM_THREADS']}"
+pathlib.Path(sys.argv[1], sys.argv[-1]).write_text(seen)
 time.sleep(600)
 """
 PARENT = """
 import sys
 from airflow_provider_hfreg.workers.children import Children
-Children([sys.executable, "-c", sys.argv[1], sys.argv[2]], 2, is_gpu=sys.argv[3] == "gpu").run()
+Children([sys.executable, "-c", sys.argv[1], sys.argv[2]], 2, is_gpu=sys.argv[3] == "gpu", cores=int(sys.argv[4])).run()
 """
 
 
@@ -119,17 +120,17 @@ def test_workers_whose_parent_is_killed_stop_by_themselves(machine):
 
 
 @pytest.mark.parametrize(
-    ("device", "visible", "seen"),
+    ("device", "given", "cores", "seen"),
     [
-        ("gpu", None, ["0", "1"]),
-        ("gpu", "3,GPU-8f1e,5", ["3", "GPU-8f1e"]),
-        ("cpu", "7", ["7", "7"]),
+        ("gpu", {}, 9, ["0 4", "1 4"]),
+        ("gpu", {"CUDA_VISIBLE_DEVICES": "3,GPU-8f1e,5"}, 1, ["3 1", "GPU-8f1e 1"]),
+        ("cpu", {"CUDA_VISIBLE_DEVICES": "7", "OMP_NUM_THREADS": "6"}, 8, ["7 6", "7 6"]),
     ],
 )
-def test_each_child_sees_one_gpu(tmp_path, device, visible, seen):
-    environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
-    command = [sys.executable, "-c", PARENT, CHILD, str(tmp_path), device]
-    process = ServerProcess(command, tmp_path / "log", environment)
+def test_each_child_sees_one_gpu_and_its_share_of_the_cores(tmp_path, monkeypatch, device, given, cores, seen):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    command = [sys.executable, "-c", PARENT, CHILD, str(tmp_path), device, str(cores)]
+    process = ServerProcess(command, tmp_path / "log", given)
     process.start()
     children = []
     try:
@@ -146,4 +147,4 @@ def test_each_child_sees_one_gpu(tmp_path, device, visible, seen):
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     with pytest.raises(SettingsError, match="3 processes are asked for, and CUDA_VISIBLE_DEVICES shows 2 GPUs"):
-        Children(["true"], 3, is_gpu=True)
+        Children(["true"], 3, is_gpu=True, cores=1)
