@@ -22,7 +22,7 @@ test test-all test-families: export TOKENIZERS_PARALLELISM = false
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-older test-families test-all stack stack-down soak bench run-bench install lint constraints clean
+.PHONY: help demo test test-older test-families test-gpu test-all stack stack-down soak bench run-bench install lint constraints clean
 
 help:  ## List these targets
 	@echo 'make <target>, one of:'
@@ -48,6 +48,9 @@ test-older:  ## Run the core of the tests under transformers 4.57
 test-families: $(INSTALLED)  ## Run what one family of transformers logged under the other
 	$(MAKE) install $(OLDER)
 	$(BIN)/python -m pytest -m slow tests/inference/test_families.py $(ARGS)
+
+test-gpu: $(INSTALLED)  ## Run what needs a GPU, on this machine's
+	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
 
 test-all: $(INSTALLED)  ## Run all tests, under transformers 5 and 4.57
 	$(MAKE) install $(OLDER)

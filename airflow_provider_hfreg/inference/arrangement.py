@@ -22,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_hfreg.inference.frameworks import torch
-from airflow_provider_hfreg.inference.packed import end_to_end
+from airflow_provider_hfreg.inference.packed import Way, end_to_end
 from airflow_provider_hfreg.inference.padding import padded
+from airflow_provider_hfreg.inference.transfer import to_device
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 
@@ -33,12 +34,14 @@ class Layout:
     What a network was found to run rightly, see :mod:`.fitting`; by default what every network does.
 
     :param packed: sequences end to end.
+    :param way: how those attend.
     :param last: a module, by its path in the network, from which on nothing mixes tokens: it is handed only those that
         are read. None where no such is known.
     :param whole: ``last`` is the whole encoder: all tokens go in, and those that are read come out.
     """
 
     packed: bool = False
+    way: Way = Way.RUNS
     last: str | None = None
     whole: bool = False
 
@@ -84,7 +87,7 @@ class Arranged:
         """
         ends = np.cumsum(self.lengths)
         numbers = ends - self.lengths if edge == "first" else ends - 1
-        return torch.from_numpy(numbers).to(self.inputs["input_ids"].device)
+        return to_device(numbers, self.inputs["input_ids"].device)
 
     def ragged(self, values: torch.Tensor) -> Ragged:
         """Return, as float32 in main memory, what the network gives per token, sequence by sequence."""
@@ -123,13 +126,14 @@ def arranged(columns: Mapping[str, Ragged], loaded: Any, accepts: frozenset[str]
     lengths = columns["input_ids"].lengths
     accepted = {name: ragged for name, ragged in columns.items() if name in accepts}
     if loaded.layout.packed:
-        return Arranged(end_to_end(accepted, loaded.network), lengths, None)
+        return Arranged(end_to_end(accepted, loaded.network, loaded.layout.way), lengths, None)
     # Positions are counted from the left, and a classifier on a decoder finds the last token by the mask.
     inputs = padded(accepted, loaded.tokenizer, loaded.device, side="right")
-    places = inputs["attention_mask"].flatten().nonzero().flatten()
+    # Not asked of the mask: how many tokens there are, a GPU would have to be waited for.
+    places = np.flatnonzero(np.arange(lengths.max(initial=0)) < lengths[:, None])
     if "attention_mask" not in accepts:
         del inputs["attention_mask"]
-    return Arranged(inputs, lengths, places)
+    return Arranged(inputs, lengths, to_device(places, loaded.device))
 
 
 @contextlib.contextmanager

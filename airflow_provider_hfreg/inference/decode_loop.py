@@ -13,6 +13,8 @@ The loop drives the network itself and needs the plain cache (:mod:`.growing_cac
 to give the same numbers when the network was loaded (:mod:`.loop_proof`), with settings under which a row's tokens
 depend on nothing but itself (:class:`~.generation_settings.GenerationSettings` tells).
 
+Once a step it waits for the device, to see who has ended. All else that it decides on is known in main memory.
+
 A processor or criterion that holds something per row has ``turn_to(rows)``: which rows of the batch are there now.
 """
 
@@ -24,8 +26,10 @@ from typing import Any, Protocol
 
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.growing_cache import GrowingLayer, Room, cache_of, plain_layers
+from airflow_provider_hfreg.inference.transfer import Lengths, index_of
 
-_AT_ONCE = 2_048  # tokens: what fits the processor's caches, as with encoders
+# Tokens: what fits a processor's caches, as with encoders, and what fills an accelerator (a judgement, not measured).
+_AT_ONCE, _AT_ONCE_ELSEWHERE = 2_048, 16_384
 _SHARED = 16  # tokens of a beginning that are worth being read apart
 _FREE = 8  # one in so many places must be free before prompts are read for them
 
@@ -141,35 +145,38 @@ class _Table:
         self.waiting = list(range(len(input_ids)))
         self.rows: list[int] = []
         self.ids = input_ids[:0]
-        self._written = torch.empty(0, dtype=torch.int64)
+        self._written: list[int] = []
         self.texts = [input_ids[0, :0]] * len(input_ids)
 
     def admit(self, count: int) -> list[int]:
         """Let the next rows in, and return them."""
         new, self.waiting = self.waiting[:count], self.waiting[count:]
-        prompts = self._prompts[new]
+        prompts = self._prompts[_span(new)]
         padding = prompts.new_zeros(len(new), self.ids.shape[1] - prompts.shape[1])
         self.ids = torch.cat([self.ids, torch.cat([padding, prompts], dim=1)])
-        self._written = torch.cat([self._written, self._written.new_zeros(len(new))])
+        self._written += [0] * len(new)
         self.rows += new
         return new
 
     def write(self, tokens: torch.Tensor) -> None:
         """Take in the next token of each row."""
         self.ids = torch.cat([self.ids, tokens[:, None]], dim=1)
-        self._written = self._written + 1
+        self._written = [count + 1 for count in self._written]
 
     def leave(self, ended: torch.Tensor) -> list[int] | None:
         """Take out the rows that have ended; return which place each other one had, None where nobody left."""
-        over = (ended | (self._written >= self._new_tokens)).tolist()
+        over = [
+            is_over or count >= self._new_tokens for is_over, count in zip(ended.tolist(), self._written, strict=True)
+        ]
         if not any(over):
             return None
         for place, row in enumerate(self.rows):
             if over[place]:
-                self.texts[row] = self.ids[place, -int(self._written[place]) :].clone()  # and not the table of all
+                self.texts[row] = self.ids[place, -self._written[place] :].clone()  # and not the table of all
         order = order_without(over)
         self.rows = [self.rows[place] for place in order]
-        self.ids, self._written = self.ids[order], self._written[order]
+        self.ids = self.ids[index_of(order, self.ids.device)]
+        self._written = [self._written[place] for place in order]
         return order
 
 
@@ -207,10 +214,10 @@ class _Decoder:
         self._prompts = input_ids
         rows, width = input_ids.shape
         mask = input_ids.new_ones(rows, width) if attention_mask is None else attention_mask
-        self._prompt_lengths = mask.sum(dim=1)
+        self._prompt_lengths = Lengths.counted(mask)
         self._room = Room(past_key_values, places, width, new_tokens)
         self._cache = cache_of(self._room.layers)
-        self._lengths = self._prompt_lengths[:0]  # of the rows that are there: prompt and what follows
+        self._lengths = self._prompt_lengths.at(slice(0))  # of the rows that are there: prompt and what follows
         self._counts = "position_ids" in inspect.signature(model.forward).parameters
         self._more = _known(others, {"position_ids"})
         self._beginning = _beginning(input_ids, self._prompt_lengths, at_least=shared)  # tokens that all share
@@ -219,25 +226,25 @@ class _Decoder:
     def admit(self, rows: Sequence[int]) -> torch.Tensor:
         if self._beginning and not self._read_once:
             self._read_beginning()
-        groups = by_tokens((self._prompt_lengths[rows] - self._beginning).tolist(), self._at_once)
+        groups = by_tokens((self._prompt_lengths.here[rows] - self._beginning).tolist(), self._at_once)
         return torch.cat([self._read(rows[group]) for group in groups])
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        self._room.advance(slice(0, len(tokens)), held=int(self._lengths.max()))
-        self._lengths = self._lengths + 1
+        self._room.advance(slice(0, len(tokens)), held=self._lengths.longest)
+        self._lengths = self._lengths.plus(1)
         return self._forward(tokens, self._lengths)
 
     def keep(self, order: Sequence[int]) -> None:
-        self._room.open(slice(0, len(self._lengths)), held=int(self._lengths.max()), new=0)
-        _move(self._room.layers, order)
-        self._lengths = self._lengths[order]
+        self._room.open(slice(0, len(self._lengths)), held=self._lengths.longest, new=0)
+        _move(self._room.layers, order, self._prompts.device)
+        self._lengths = self._lengths.at(order)
 
     def _read_beginning(self) -> None:
-        first = self._prompts.shape[1] - int(self._prompt_lengths[0])
+        first = self._prompts.shape[1] - int(self._prompt_lengths.here[0])
         tokens = self._prompts[:1, first : first + self._beginning]
         place = len(self._lengths)
         self._room.open(slice(place, place + 1), held=0, new=self._beginning)
-        self._forward(tokens, self._prompt_lengths.new_tensor([self._beginning]))
+        self._forward(tokens, Lengths.of([self._beginning], tokens.device))
         self._read_once = [(layer.keys[0].clone(), layer.values[0].clone()) for layer in self._room.layers]
 
     def _read(self, rows: Sequence[int]) -> torch.Tensor:
@@ -248,19 +255,19 @@ class _Decoder:
         the same number of columns.
         """
         self._check()
-        lengths = self._prompt_lengths[rows]
-        new = int(lengths.max()) - self._beginning
-        known = (lengths - new).clamp(min=0)
+        lengths = self._prompt_lengths.at(_span(rows))
+        new = lengths.longest - self._beginning
+        known = (lengths.here - new).clip(min=0)
         place = len(self._lengths)
-        self._lengths = torch.cat([self._lengths, lengths])
+        self._lengths = self._lengths.and_those_of(lengths)
         self._room.clear(slice(place, place + len(rows)))
         between = self._room.open(slice(place, place + len(rows)), held=int(known.max()), new=new)
         for layer, states in zip(self._room.layers, self._read_once, strict=False):  # none where nothing is shared
             for row, count in enumerate(known.tolist(), start=place):
                 layer.put(row, between, [each[:, :count] for each in states])
-        return self._forward(self._prompts[rows, -new:], lengths)
+        return self._forward(self._prompts[_span(rows), -new:], lengths)
 
-    def _forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def _forward(self, tokens: torch.Tensor, lengths: Lengths) -> torch.Tensor:
         """
         Run the last columns of rows.
 
@@ -268,14 +275,14 @@ class _Decoder:
         :param lengths: of the rows, these columns among them.
         """
         new = tokens.shape[1]
-        columns = int(lengths.max())
+        columns, of_each = lengths.longest, lengths.there[:, None]
         # Without any padding a mask says nothing, and attention is faster without one.
         mask = None
-        if int(lengths.min()) < columns:
-            mask = (torch.arange(columns) >= columns - lengths[:, None]).to(torch.int64)
+        if lengths.shortest < columns:
+            mask = (torch.arange(columns, device=tokens.device) >= columns - of_each).to(torch.int64)
         more = dict(self._more)
         if self._counts:
-            more["position_ids"] = (lengths[:, None] - new + torch.arange(new)).clamp(min=0)
+            more["position_ids"] = (of_each - new + torch.arange(new, device=tokens.device)).clamp(min=0)
         return _last(
             self._model(input_ids=tokens, attention_mask=mask, past_key_values=self._cache, return_dict=True, **more)
         )
@@ -300,7 +307,7 @@ class _EncoderDecoder:
         self._model, self._at_once, self._check = model, at_once, check
         self._starts = input_ids
         self._states = encoder_outputs[0]
-        self._lengths = attention_mask.sum(dim=1)  # of the texts
+        self._lengths = Lengths.counted(attention_mask)  # of the texts
         rows, width = attention_mask.shape
         self._room = Room(past_key_values.self_attention_cache, rows, input_ids.shape[1], new_tokens)
         self._texts = [GrowingLayer(rows, width) for _ in plain_layers(past_key_values.cross_attention_cache)]
@@ -313,7 +320,7 @@ class _EncoderDecoder:
     def admit(self, rows: Sequence[int]) -> torch.Tensor:
         """All of them: the first step makes keys and values of the texts, part by part as those were read."""
         logits = []
-        for part in by_tokens(self._lengths.tolist(), self._at_once):
+        for part in by_tokens(self._lengths.here.tolist(), self._at_once):
             self._check()
             self._room.open(part, held=0, new=self._written)
             for layer in self._texts:
@@ -331,18 +338,18 @@ class _EncoderDecoder:
 
     def keep(self, order: Sequence[int]) -> None:
         self._room.open(slice(0, len(self._lengths)), held=self._written, new=0)
-        _move((*self._room.layers, *self._texts), order)
-        self._lengths, self._states = self._lengths[order], self._states[order]
+        _move((*self._room.layers, *self._texts), order, self._states.device)
+        self._lengths, self._states = self._lengths.at(order), self._states[index_of(order, self._states.device)]
         self._read_texts_of(len(order))
 
     def _read_texts_of(self, rows: int) -> None:
         for layer in self._texts:
-            layer.use(slice(0, rows), 0, int(self._lengths.max()) if rows else 0)
+            layer.use(slice(0, rows), 0, self._lengths.longest)
 
     def _forward(self, tokens: torch.Tensor, rows: slice) -> torch.Tensor:
-        lengths = self._lengths[rows]
-        longest = int(lengths.max())
-        mask = (torch.arange(longest) < lengths[:, None]).to(torch.int64)
+        lengths = self._lengths.at(rows)
+        longest = lengths.longest
+        mask = (torch.arange(longest, device=tokens.device) < lengths.there[:, None]).to(torch.int64)
         states = self._states[rows, :longest]
         return _last(
             self._model(
@@ -354,6 +361,11 @@ class _EncoderDecoder:
                 **self._more,
             )
         )
+
+
+def at_once_on(device: torch.device) -> int:
+    """Return how many tokens of prompts to read at a time on a device."""
+    return _AT_ONCE if device.type == "cpu" else _AT_ONCE_ELSEWHERE
 
 
 def by_tokens(lengths: Sequence[int], budget: int) -> list[slice]:
@@ -386,25 +398,31 @@ def order_without(ended: Sequence[bool]) -> list[int]:
     return [next(last) if ended[place] else place for place in range(count)]
 
 
-def _beginning(prompts: torch.Tensor, lengths: torch.Tensor, *, at_least: int) -> int:
+def _span(rows: Sequence[int]) -> slice:
+    """Return a slice of rows that stand side by side, as those do that join together: no index need be copied."""
+    return slice(rows[0], rows[-1] + 1)
+
+
+def _beginning(prompts: torch.Tensor, lengths: Lengths, *, at_least: int) -> int:
     """
     Count the tokens that all prompts begin with, none where they are few; of each prompt at least one is left over.
 
-    >>> _beginning(torch.tensor([[5, 6, 7, 8], [0, 5, 6, 9]]), torch.tensor([4, 3]), at_least=2)
+    >>> _beginning(torch.tensor([[5, 6, 7, 8], [0, 5, 6, 9]]), Lengths.of([4, 3], torch.device("cpu")), at_least=2)
     2
     """
-    shortest = int(lengths.min())
-    starts = (prompts.shape[1] - lengths)[:, None] + torch.arange(shortest)
+    shortest = lengths.shortest
+    starts = (prompts.shape[1] - lengths.there)[:, None] + torch.arange(shortest, device=prompts.device)
     tokens = prompts.gather(1, starts)
     shared = int((tokens == tokens[0]).all(dim=0).int().cumprod(dim=0).sum())
     return min(shared, shortest - 1) if len(prompts) > 1 and min(shared, shortest - 1) >= at_least else 0
 
 
-def _move(layers: Iterable[GrowingLayer], order: Sequence[int]) -> None:
-    holes = [place for place, before in enumerate(order) if place != before]
-    sources = [order[hole] for hole in holes]
-    for layer in layers if holes else ():
-        layer.move(torch.tensor(holes), torch.tensor(sources))
+def _move(layers: Iterable[GrowingLayer], order: Sequence[int], device: torch.device) -> None:
+    moved = [(place, before) for place, before in enumerate(order) if place != before]
+    if moved:
+        holes, sources = (index_of(rows, device) for rows in zip(*moved, strict=True))
+        for layer in layers:
+            layer.move(holes, sources)
 
 
 def _known(others: dict[str, Any], unread: set[str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """
 What makes a loaded network fast, each thing only where it was seen to give the same numbers here.
 
-- Linear layers are prepacked where that is faster on this processor (:mod:`.prepacked`).
+- Linear layers are prepacked where the network is on this processor and that is faster (:mod:`.prepacked`).
 - Sequences are packed end to end (:mod:`.packed`), and tokens that nobody reads are left out of the last layer
   (:mod:`.arrangement`), for the architectures of two explicit lists.
 - Where a network generates, rows that have ended leave their batch (:mod:`.decode_loop`).
@@ -42,7 +42,7 @@ from airflow_provider_hfreg.inference.loop_proof import (
     scores_padded,
     scores_together,
 )
-from airflow_provider_hfreg.inference.packed import PACKED, register
+from airflow_provider_hfreg.inference.packed import PACKED, Way, find_way, has_kernel, register
 from airflow_provider_hfreg.inference.prepacked import is_worth_it, prepack
 from airflow_provider_hfreg.inference.tables import encode_tables
 from airflow_provider_hfreg.inference.tokenization import encode
@@ -89,8 +89,8 @@ def fitted(loaded: LoadedPipeline, *, prepacks: Callable[[Any], bool] = is_worth
     """
     Return a loaded model as fast as it was seen to be right; its network is changed and must be nobody else's.
 
-    An accelerator has kernels of its own; there it is only looked at what padding does. A network that a short text
-    turns to another attention for good (BigBird's) is left as it is.
+    On an accelerator, too, but for its linear layers. A network that a short text turns to another attention for good
+    (BigBird's) is left as it is.
 
     :param prepacks: tells whether prepacked layers are faster for a network, here.
     """
@@ -118,7 +118,7 @@ def _fitted_encoder(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> 
                 return candidate
         return None
 
-    layouts = list(_candidates(loaded)) if loaded.device.type == "cpu" else []
+    layouts = list(_candidates(loaded))
     if loaded.device.type == "cpu" and prepacks(loaded.network):
         back = prepack(loaded.network)
         # Mostly all of it is right, which one pass tells; what is not is looked for then, one thing after the other.
@@ -144,9 +144,7 @@ def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -
     except Exception as error:  # noqa: BLE001  it may need what no comparison gives it; a run will tell
         return _uncompared(loaded, error)
     loaded = _with_padding(loaded, first_steps(expected), lambda: first_steps(among_padding))
-    if loaded.device.type != "cpu":
-        return loaded
-    if prepacks(loaded.network):
+    if loaded.device.type == "cpu" and prepacks(loaded.network):
         back = prepack(loaded.network)
         if not _agrees(loaded, expected, lambda: scores_alone(loaded), _PREPACKED):
             back()
@@ -211,10 +209,18 @@ def _candidates(loaded: LoadedPipeline) -> Iterator[Layout]:
     if not type(network).__module__.startswith("transformers.") or getattr(network.config, "is_decoder", False):
         return  # a class of one's own may call itself a BERT, and a decoder reads from left to right
     last = _last_module(network, kind)
-    if kind in _PACKS and last is not None and _may_switch_attention(loaded):
-        yield Layout(packed=True, last=last, whole=kind in _WHOLE)
+    way = _way(loaded)
+    if kind in _PACKS and last is not None and way is not None and _may_switch_attention(loaded):
+        yield Layout(packed=True, way=way, last=last, whole=kind in _WHOLE)
     if kind in _LAST and last is not None:
         yield Layout(last=last)
+
+
+def _way(loaded: LoadedPipeline) -> Way | None:
+    """Return how packed sequences would attend on the model's device, None where padded ones are the better choice."""
+    network, device = loaded.network, loaded.device
+    head_size = network.config.hidden_size // network.config.num_attention_heads
+    return find_way(device.type, network.dtype, head_size, has_kernel=has_kernel(device))
 
 
 def _last_module(network: Any, kind: str) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from airflow_provider_hfreg.errors import RunCancelledError
 from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, Forwarder, company_of
-from airflow_provider_hfreg.inference.decode_loop import DecodeLoop
+from airflow_provider_hfreg.inference.decode_loop import DecodeLoop, at_once_on
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import (
     SAMPLING_OFF,
@@ -115,7 +115,8 @@ class GenerateForwarder:
         cancelling = _Cancelling(batch.cancelled)
         criteria: list[Any] = [cancelling] if self._stop is None else [cancelling, stop or self._stop]
         places = self._places(inputs["input_ids"].shape[1], batch)
-        loop = DecodeLoop(places, check=cancelling.check) if self._rows_leave else None
+        at_once = at_once_on(self._loaded.device)
+        loop = DecodeLoop(places, at_once=at_once, check=cancelling.check) if self._rows_leave else None
         with torch.inference_mode(), self._random_numbers(batch):
             tokens = self._loaded.network.generate(
                 **inputs,

@@ -54,7 +54,8 @@ class MaskLogits(SinglePass):
             scores = scores[..., self._targets]
         best = scores.topk(min(self._top_k, scores.shape[-1]))
         tokens = best.indices if self._targets is None else self._targets[best.indices]
-        counts = Ragged.of(batch.lengths, is_mask.cpu().numpy()).where(is_mask.cpu().numpy()).lengths
+        here = is_mask.cpu().numpy()
+        counts = Ragged.of(batch.lengths, here).where(here).lengths
         return BatchOutputs(
             ragged={
                 "score": Ragged.of(counts, to_numpy(best.values)),

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_hfreg.inference.frameworks import torch
+from airflow_provider_hfreg.inference.transfer import to_device
 from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 
@@ -34,7 +35,7 @@ def padded(
     fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0)}
     arrays = {name: _rectangle(ragged.values, mask, fill.get(name, 0)) for name, ragged in columns.items()}
     arrays["attention_mask"] = mask.astype(np.int64)
-    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    return {name: to_device(array, device) for name, array in arrays.items()}
 
 
 def _mask(lengths: npt.NDArray[np.int64], side: Literal["left", "right"]) -> npt.NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from airflow_provider_hfreg.inference.batch import BatchOutputs
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.inference.single_pass import SinglePass
+from airflow_provider_hfreg.inference.transfer import to_device
 
 POOLINGS = ("mean", "cls", "max", "last")
 _EDGES: Mapping[str, str] = {"cls": "first", "last": "last"}  # poolings that take one token
@@ -38,7 +39,7 @@ class Embedding(SinglePass):
         """Return the pooled vectors."""
         edge = _EDGES.get(self._pooling)
         if edge is None:
-            lengths = torch.from_numpy(batch.lengths).to(self._loaded.device)
+            lengths = to_device(batch.lengths, self._loaded.device)
             flat = batch.per_token(self.forward(batch)[0]).float()
             vectors = torch.segment_reduce(flat, self._pooling, lengths=lengths)
         elif self._loaded.layout.last is None:

@@ -14,8 +14,11 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import GenerationSettings
+from airflow_provider_hfreg.inference.transfer import to_device
 
 _BLOCK = 64  # numbers drawn at a time from each generator
 
@@ -45,8 +48,9 @@ class DrawToken(transformers.LogitsProcessor):  # type: ignore[misc]  # transfor
 
     def __init__(self, settings: GenerationSettings, seeds: Sequence[int], device: torch.device) -> None:
         self._warpers = _warpers(settings, device)
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self._numbers = torch.empty(len(seeds), _BLOCK)
+        # In main memory on every device: a row's numbers are the same on all of them.
+        self._generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        self._numbers = np.empty((len(seeds), _BLOCK), np.float32)
         self._drawn = [0] * len(seeds)
         self._rows: Sequence[int] = range(len(seeds))
         self._device = device
@@ -67,12 +71,12 @@ class DrawToken(transformers.LogitsProcessor):  # type: ignore[misc]  # transfor
     def _next(self) -> torch.Tensor:
         for row in self._rows:
             if self._drawn[row] % _BLOCK == 0:
-                self._numbers[row] = torch.rand(_BLOCK, generator=self._generators[row])
+                self._numbers[row] = torch.rand(_BLOCK, generator=self._generators[row], device="cpu").numpy()
         places = [self._drawn[row] % _BLOCK for row in self._rows]
-        numbers = self._numbers[list(self._rows), places]
+        numbers = self._numbers[list(self._rows), places, None].astype(np.float64)
         for row in self._rows:
             self._drawn[row] += 1
-        return numbers[:, None].double().to(self._device)
+        return to_device(numbers, self._device)
 
 
 def _warpers(settings: GenerationSettings, device: torch.device) -> list[Any]:
