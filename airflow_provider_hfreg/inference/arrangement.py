@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from airflow_provider_hfreg.inference.frameworks import torch
-from airflow_provider_hfreg.inference.packed import Way, end_to_end
+from airflow_provider_hfreg.inference.packed import CUT, Way, end_to_end
 from airflow_provider_hfreg.inference.padding import padded
 from airflow_provider_hfreg.inference.transfer import to_device
 from airflow_provider_hfreg.pipelines.ragged import Ragged
@@ -54,11 +54,20 @@ class Arranged:
     :param inputs: its tensors.
     :param lengths: int64 [sequences].
     :param places: int64 [tokens]: the flat place of each token, sequence by sequence; None where that is its number.
+    :param launched: to be called once the device has been given all of the pass.
     """
 
     inputs: Mapping[str, Any]
     lengths: npt.NDArray[np.int64]
     places: torch.Tensor | None
+    launched: Callable[[], None] = lambda: None
+
+    @property
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """All tensors that were copied for it."""
+        cut = self.inputs.get(CUT)
+        found = (*self.inputs.values(), self.places, None if cut is None else cut.starts)
+        return (each for each in found if isinstance(each, torch.Tensor))
 
     @property
     def ids(self) -> torch.Tensor:

@@ -31,12 +31,14 @@ class Batch:
         is: what its random numbers depend on.
     :param token_budget: padded tokens that may be there at a time; None where all of the batch may.
     :param cancelled: asked at each step of a pass that has many.
+    :param arranged: what :meth:`~.single_pass.SinglePass.arrange` gave for it, where that was called before.
     """
 
     columns: Mapping[str, Ragged]
     streams: Sequence[tuple[int, int]]
     token_budget: int | None = None
     cancelled: Callable[[], bool] = lambda: False
+    arranged: Any = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ task's ``postprocess`` → rows. Memory is bounded by the window, whatever the t
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import threading
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import UnknownParameterError
+from airflow_provider_hfreg.inference.ahead import Ahead, side_stream
 from airflow_provider_hfreg.inference.batch import Batch, Forwarder
 from airflow_provider_hfreg.inference.batching import cut_batches
 from airflow_provider_hfreg.inference.execution import Executor
@@ -26,6 +28,7 @@ from airflow_provider_hfreg.inference.forward import forwarder_for
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.generation_settings import Company
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
+from airflow_provider_hfreg.inference.single_pass import SinglePass
 from airflow_provider_hfreg.inference.tables import encode_tables
 from airflow_provider_hfreg.inference.tokenization import Encoded, encode
 from airflow_provider_hfreg.inference.work import Work, plan_work
@@ -103,6 +106,7 @@ class Engine:
         self._executors: dict[int, Executor] = {}  # by the budget that was asked for: what fits is learnt once
         self._tokenizing = threading.Lock()  # a tokenizer changes while it is told how to encode
         self._running = threading.Lock()  # a network is read through hooks, and the executor's batches are one run's
+        self._stream = side_stream(loaded.device)  # one for all windows: a GPU keeps memory for each
         self._origin: Engine | None = None  # whose life holds the model's files
 
     @property
@@ -215,17 +219,29 @@ class Engine:
             )
             return [positions[batch] for batch in batches]
 
+        def batch_of(positions: IntArray) -> Batch:
+            return work.batch(positions, self.token_budget, cancelled)
+
+        ahead = self._ahead(forwarder, batch_of)
+
         def forward(positions: IntArray) -> None:
-            work.keep(positions, forwarder.run(work.batch(positions, self.token_budget, cancelled)), packed=packed)
+            batch = batch_of(positions) if ahead is None else ahead.take(positions)
+            work.keep(positions, forwarder.run(batch), packed=packed)
 
         def prove() -> None:
             with self._tokenizing:
                 shortest = self._encode(_shortest(self.loaded.task.forward), np.zeros(1, np.int64))
             forwarder.run(Batch(shortest.columns, [(0, 0)]))
 
-        work.failed = self._executor.run(
-            np.arange(len(lengths), dtype=np.int64), cut=cut, forward=forward, prove=prove, cancelled=cancelled
-        )
+        with contextlib.nullcontext() if ahead is None else contextlib.closing(ahead):
+            work.failed = self._executor.run(
+                np.arange(len(lengths), dtype=np.int64), cut=cut, forward=forward, prove=prove, cancelled=cancelled
+            )
+
+    def _ahead(self, forwarder: Forwarder, batch_of: Callable[[IntArray], Batch]) -> Ahead | None:
+        if self._stream is None or not isinstance(forwarder, SinglePass):
+            return None
+        return Ahead(forwarder, batch_of, following=self._executor.find_next, stream=self._stream)
 
 
 def _executor(token_budget: int) -> Executor:

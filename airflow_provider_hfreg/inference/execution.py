@@ -81,6 +81,10 @@ class Executor:
                 self._blame(batch, error, failed, prove)
         return failed
 
+    def find_next(self) -> IntArray | None:
+        """Return the batch that runs after the present one, unless that fails; None where there is none."""
+        return self._pending[-1] if self._pending else None
+
     def _shrink(self, batch: IntArray, cut: Cut, error: Exception) -> None:
         if len(batch) == 1:
             raise DeviceMemoryError(

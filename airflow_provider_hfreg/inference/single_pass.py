@@ -44,12 +44,21 @@ class SinglePass(ABC):
         """
         Run one forward.
 
+        :raises ValueError: as :meth:`arrange`.
+        """
+        with torch.inference_mode():
+            return self.read(batch.arranged or self.arrange(batch))
+
+    def arrange(self, batch: Batch) -> Arranged:
+        """
+        Put a batch on the device as the network gets it.
+
         :raises ValueError: a text has no token: padding would answer for it.
         """
         if not batch.columns["input_ids"].lengths.all():
             raise ValueError("the tokenizer makes no token of the text, so there is nothing to run")
         with torch.inference_mode():
-            return self.read(arranged(batch.columns, self._loaded, self._accepts))
+            return arranged(batch.columns, self._loaded, self._accepts)
 
     @abstractmethod
     def read(self, batch: Arranged) -> BatchOutputs:
@@ -59,7 +68,9 @@ class SinglePass(ABC):
         """Return the network's outputs."""
         # A cache of a single pass is memory for nothing; the pipeline does without, too.
         without = {"use_cache": False} if "use_cache" in self._accepts else {}
-        return self._loaded.network(**batch.inputs, **without)
+        outputs = self._loaded.network(**batch.inputs, **without)
+        batch.launched()
+        return outputs
 
     def forward_to(self, batch: Arranged, tokens: torch.Tensor) -> Any:
         """
