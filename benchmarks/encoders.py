@@ -2,7 +2,7 @@
 Claim: a table through a text classifier costs less CPU than any batch size of transformers' own pipeline makes it, and
 nearly nothing beside the forward itself.
 
-    python benchmarks/encoders.py [--rows 192] [--threads 2] [--model FOLDER]
+    python benchmarks/encoders.py [--rows 192] [--threads 2] [--model FOLDER] [--device cuda] [--dtype bfloat16]
 
 A MiniLM-size classifier over texts of 8 to 450 tokens, float32, ``version.run(frame)`` end to end, against
 ``pipeline(batch_size=…)`` and against the limit: the plain network over batches without any padding, tokens prepared
@@ -11,6 +11,7 @@ beforehand. The limit reads all tokens of the last layer, as the network does by
 
 from __future__ import annotations
 
+import functools
 import itertools
 import tempfile
 from collections.abc import Callable
@@ -18,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import inputs
-from measuring import arguments, best_of, interleaved, parsed, tell
+from measuring import arguments, best_of, interleaved, on_devices, parsed, seconds_of, settings_of, tell
 
 _SIZES = (1, 8, 32)
 
 
 def main() -> None:
     """Measure and tell."""
-    parser = arguments(__doc__, rows=96)
+    parser = on_devices(arguments(__doc__, rows=96))
     parser.add_argument("--model", type=Path, help="a folder with an encoder's real weights instead of seeded ones")
     options = parsed(parser)
     with tempfile.TemporaryDirectory(prefix="hfreg-bench-") as name:
@@ -55,39 +56,43 @@ def _measure(folder: Path, model: Path, options: Any) -> None:
     import numpy as np
     import pandas as pd
 
-    from airflow_provider_hfreg.inference.frameworks import transformers
+    from airflow_provider_hfreg.inference.frameworks import torch, transformers
 
+    device, dtype = options.device, options.dtype
     texts = inputs.texts(options.rows)
     version = inputs.version(folder, model, "text-classification")
     frame = pd.DataFrame({"text": texts, "text_pair": [None] * len(texts)})
-    pipe = transformers.pipeline("text-classification", str(model), device="cpu")
+    pipe = transformers.pipeline("text-classification", str(model), device=device, dtype=getattr(torch, dtype))
     by_length = sorted(texts, key=lambda text: -len(text))
     plain: dict[str, Callable[[], Any]] = {
         f"pipeline, {size}": lambda size=size: pipe(texts, batch_size=size, truncation=True) for size in _SIZES
     }
     plain["pipeline, 32 sorted"] = lambda: pipe(by_length, batch_size=32, truncation=True)
-    ways = {"ours": lambda: version.run(frame), **plain, "forward alone": limit(version, texts)}
-    timed = interleaved(ways, repeat=options.repeat)
+    engine = version.engine(device=device, precision=dtype)
+    ours = functools.partial(version.run, frame, device=device, precision=dtype)
+    timed = interleaved(
+        {"ours": ours, **plain, "forward alone": limit(engine, texts)}, repeat=options.repeat, device=device
+    )
     scores = [answer["score"] for answer in pipe(texts, truncation=True)]
-    difference = float(np.abs(version.run(frame)["score"].to_numpy(float) - scores).max())
-    best = best_of(timed, list(plain))
-    loaded = version.engine(device="cpu").loaded
+    difference = float(np.abs(ours()["score"].to_numpy(float) - scores).max())
+    best, loaded = best_of(timed, list(plain), device), engine.loaded
+    ours_s = seconds_of(timed["ours"], device)
     tell(
         "encoders",
         "a classifier against transformers' pipeline at its best, and against the forward alone",
         timed,
         ours="ours",
-        settings={"rows": options.rows, "threads": options.threads, "repeat": options.repeat},
-        times_the_best=round(timed[best].cpu_s / timed["ours"].cpu_s, 2),
+        settings=settings_of(options),
+        times_the_best=round(seconds_of(timed[best], device) / ours_s, 2),
         best=best,
-        share_of_the_limit=round(timed["forward alone"].cpu_s / timed["ours"].cpu_s, 2),
+        share_of_the_limit=round(seconds_of(timed["forward alone"], device) / ours_s, 2),
         largest_difference=difference,
         packed=loaded.layout.packed,
         prepacked=any("Prepacked" in type(module).__name__ for module in loaded.network.modules()),
     )
 
 
-def limit(version: Any, texts: list[str]) -> Callable[[], None]:
+def limit(engine: Any, texts: list[str]) -> Callable[[], None]:
     """Return the forward over perfectly filled batches; padded ones of one length where the family cannot pack."""
     import numpy as np
 
@@ -96,7 +101,6 @@ def limit(version: Any, texts: list[str]) -> Callable[[], None]:
     from airflow_provider_hfreg.inference.packed import end_to_end
     from airflow_provider_hfreg.pipelines.ragged import Ragged
 
-    engine = version.engine(device="cpu")
     loaded = engine.loaded
     ids = loaded.tokenizer(texts, truncation=True)["input_ids"]
     lengths = np.array([len(each) for each in ids])
@@ -109,11 +113,11 @@ def limit(version: Any, texts: list[str]) -> Callable[[], None]:
     for batch in cut_batches(lengths, token_budget=engine.token_budget, packed=True):
         if loaded.layout.packed:
             columns = {"input_ids": Ragged.of_lists([ids[place] for place in batch])}
-            batches.append(end_to_end(columns, loaded.network))
+            batches.append(end_to_end(columns, loaded.network, loaded.layout.way))
             continue
         for length in sorted(set(lengths[batch].tolist())):
             of_length = [ids[place] for place in batch if lengths[place] == length]
-            batches.append({"input_ids": torch.tensor(of_length)})
+            batches.append({"input_ids": torch.tensor(of_length, device=loaded.device)})
 
     def run() -> None:
         with torch.inference_mode():

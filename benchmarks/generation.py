@@ -2,7 +2,7 @@
 Claim: generated text costs less CPU than transformers' ``generate`` makes it at its best batch size, token for token
 the same.
 
-    python benchmarks/generation.py [--kinds seq2seq,causal] [--rows 64] [--threads 2]
+    python benchmarks/generation.py [--kinds seq2seq,causal] [--rows 64] [--threads 2] [--device cuda] [--dtype float16]
 
 A T5-small-size and a 40-million-parameter Llama, seeded weights, float32, greedy, up to 64 new tokens. Prompts are
 ragged, and so are the texts: some tokens that the network writes count as ends, chosen so that rows end at all lengths.
@@ -14,6 +14,7 @@ against CTranslate2, where it is installed, for a yardstick: another engine, its
 
 from __future__ import annotations
 
+import functools
 import operator
 import random
 import tempfile
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import inputs
-from measuring import arguments, best_of, interleaved, parsed, tell
+from measuring import arguments, best_of, interleaved, on_devices, parsed, seconds_of, settings_of, tell
 from yardstick import by_ctranslate2
 
 _WORDS = 30_000  # of the vocabulary
@@ -36,7 +37,7 @@ _MORE: Mapping[str, Mapping[str, Any]] = {"seq2seq": {"no_repeat_ngram_size": 1}
 
 def main() -> None:
     """Measure and tell, one kind after the other."""
-    parser = arguments(__doc__, rows=64, repeat=2)
+    parser = on_devices(arguments(__doc__, rows=64, repeat=2))
     parser.add_argument("--kinds", default=",".join(_TASKS), help="by comma")
     options = parsed(parser)
     for kind in options.kinds.split(","):
@@ -49,41 +50,45 @@ def _measure(kind: str, folder: Path, options: Any) -> None:
 
     texts = inputs.texts(options.rows, longest=_LONGEST[kind], count=_WORDS)
     model = _write(kind, folder / "model")
-    plain = _Plain(kind, model)
+    device, dtype = options.device, options.dtype
+    plain = _Plain(kind, model, device, dtype)
     ends = plain.ends(texts)
     given = {"do_sample": False, "num_beams": 1, "max_new_tokens": _NEW_TOKENS, "eos_token_id": ends, **_MORE[kind]}
     version = inputs.version(folder, model, _TASKS[kind], **given)
     frame = pd.DataFrame({"inputs": texts})
-    loaded = version.engine(device="cpu").loaded
-    ways: dict[str, Callable[[], Any]] = {"ours": lambda: version.run(frame)}
+    loaded = version.engine(device=device, precision=dtype).loaded
+    run = functools.partial(version.run, frame, device=device, precision=dtype)
+    ways: dict[str, Callable[[], Any]] = {"ours": run}
     ways |= {f"generate, {size}": lambda size=size: plain.texts(texts, size, ends) for size in _SIZES}
     by_length = sorted(texts, key=lambda text: -len(text.split()))
     ways["generate, 32 sorted"] = lambda: plain.texts(by_length, 32, ends)
     best_among = [name for name in ways if name != "ours"]
-    yardstick = by_ctranslate2(
-        model,
-        folder / "converted",
-        seq2seq=kind == "seq2seq",
-        ends=ends,
-        most_tokens=_NEW_TOKENS,
-        threads=options.threads,
-        batch_size=max(_SIZES),
-    )
+    yardstick = None
+    if device == "cpu":
+        yardstick = by_ctranslate2(
+            model,
+            folder / "converted",
+            seq2seq=kind == "seq2seq",
+            ends=ends,
+            most_tokens=_NEW_TOKENS,
+            threads=options.threads,
+            batch_size=max(_SIZES),
+        )
     if yardstick is not None:
         ways["CTranslate2, 32"] = lambda: yardstick(texts)
-    timed = interleaved(ways, repeat=options.repeat)
-    best = best_of(timed, best_among)
+    timed = interleaved(ways, repeat=options.repeat, device=device)
+    best, ours_s = best_of(timed, best_among, device), seconds_of(timed["ours"], device)
     lengths = plain.lengths(texts, ends)
-    ours = _ours(version.run(frame, params={"return_full_text": False} if kind == "causal" else None))
+    ours = _ours(run(params={"return_full_text": False} if kind == "causal" else None))
     alone = plain.texts(texts, 1, ends)
     tell(
         kind,
         f"greedy {kind} generation against generate at its best",
         timed,
         ours="ours",
-        settings={"rows": options.rows, "threads": options.threads, "repeat": options.repeat},
-        times_the_best=round(timed[best].cpu_s / timed["ours"].cpu_s, 2),
-        times_batch_32=round(timed["generate, 32"].cpu_s / timed["ours"].cpu_s, 2),
+        settings=settings_of(options),
+        times_the_best=round(seconds_of(timed[best], device) / ours_s, 2),
+        times_batch_32=round(seconds_of(timed["generate, 32"], device) / ours_s, 2),
         best=best,
         equal_texts=sum(one == other for one, other in zip(ours, alone, strict=True)),
         texts_as_ctranslate2=None if yardstick is None else sum(map(operator.eq, ours, yardstick(texts))),
@@ -106,12 +111,12 @@ def _ours(result: Any) -> list[str]:
 class _Plain:
     """Transformers' own classes, as a careful user calls them."""
 
-    def __init__(self, kind: str, model: Path) -> None:
-        from airflow_provider_hfreg.inference.frameworks import transformers
+    def __init__(self, kind: str, model: Path, device: str, dtype: str) -> None:
+        from airflow_provider_hfreg.inference.frameworks import torch, transformers
 
         self._seq2seq, self._more = kind == "seq2seq", _MORE[kind]
         auto_class = transformers.AutoModelForSeq2SeqLM if self._seq2seq else transformers.AutoModelForCausalLM
-        self._network = auto_class.from_pretrained(model).eval()
+        self._network = auto_class.from_pretrained(model, dtype=getattr(torch, dtype)).eval().to(device)
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(model, padding_side="left")
         if self._seq2seq:
             self._tokenizer.padding_side = "right"
@@ -123,6 +128,7 @@ class _Plain:
         found: list[list[int]] = []
         for start in range(0, len(texts), size):
             batch = self._tokenizer(list(texts[start : start + size]), padding=True, return_tensors="pt")
+            batch = batch.to(self._network.device)
             with torch.inference_mode():
                 ids = self._network.generate(
                     **batch, do_sample=False, num_beams=1, max_new_tokens=_NEW_TOKENS, **self._more, **more
@@ -141,7 +147,7 @@ class _Plain:
 
         with torch.inference_mode():
             told = self._network.generate(
-                **self._tokenizer([text], return_tensors="pt"),
+                **self._tokenizer([text], return_tensors="pt").to(self._network.device),
                 do_sample=False,
                 num_beams=1,
                 max_new_tokens=_NEW_TOKENS,

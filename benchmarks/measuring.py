@@ -3,7 +3,7 @@ How the benchmarks measure and tell: ways in turn within one run, medians, a tab
 
 What others do on the machine changes from minute to minute, so a figure alone says little: each round runs every way
 once, and what is told are ratios of medians. CPU seconds of the process count, beside the wall clock: on a shared
-machine they are the steadier of the two.
+machine they are the steadier of the two. Of a GPU the wall clock alone tells; there each way is waited for to its end.
 """
 
 from __future__ import annotations
@@ -43,6 +43,23 @@ def arguments(description: str | None, *, rows: int, repeat: int = 3) -> argpars
     return parser
 
 
+def on_devices(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Let a benchmark run on another device than the processor, and in coarser numbers."""
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda")
+    parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16, of all ways")
+    return parser
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what of the options the figures depend on; a device and numbers where they are not the usual ones."""
+    settings = {"rows": options.rows, "threads": options.threads, "repeat": options.repeat}
+    if options.device != "cpu":
+        import torch
+
+        settings["device"] = torch.cuda.get_device_name(options.device)
+    return settings | ({} if options.dtype == "float32" else {"dtype": options.dtype})
+
+
 def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse, set the threads and silence what is no result."""
     options = parser.parse_args()
@@ -58,19 +75,24 @@ def parsed(parser: argparse.ArgumentParser) -> argparse.Namespace:
     return options
 
 
-def interleaved(ways: Mapping[str, Callable[[], Any]], *, repeat: int, children: bool = False) -> dict[str, Timed]:
+def interleaved(
+    ways: Mapping[str, Callable[[], Any]], *, repeat: int, children: bool = False, device: str = "cpu"
+) -> dict[str, Timed]:
     """
     Run every way once to set things up, then all of them in turn, ``repeat`` times.
 
     :param children: count the CPU seconds of child processes that have ended instead of this one's.
+    :param device: on which they compute.
     """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for act in ways.values():
         act()
     for _ in range(repeat):
         for name, act in ways.items():
+            _wait_for(device)
             cpu_s, wall_s = _cpu_s(children=children), time.perf_counter()
             act()
+            _wait_for(device)
             taken[name].append((_cpu_s(children=children) - cpu_s, time.perf_counter() - wall_s))
     return {
         name: Timed(statistics.median(cpu for cpu, _ in each), statistics.median(wall for _, wall in each))
@@ -78,14 +100,27 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], *, repeat: int, children:
     }
 
 
+def _wait_for(device: str) -> None:
+    """Wait until a device has done all that it was given: whoever gives it more does not."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
 def _cpu_s(*, children: bool) -> float:
     used = os.times()
     return used.children_user + used.children_system if children else time.process_time()
 
 
-def best_of(timed: Mapping[str, Timed], names: list[str]) -> str:
-    """Return which of some ways took the fewest CPU seconds."""
-    return min(names, key=lambda name: timed[name].cpu_s)
+def seconds_of(each: Timed, device: str = "cpu") -> float:
+    """Return the seconds that count: of the processor, or by the clock where another device computes."""
+    return each.cpu_s if device == "cpu" else each.wall_s
+
+
+def best_of(timed: Mapping[str, Timed], names: list[str], device: str = "cpu") -> str:
+    """Return which of some ways took the fewest seconds that count."""
+    return min(names, key=lambda name: seconds_of(timed[name], device))
 
 
 def tell(

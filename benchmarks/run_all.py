@@ -38,6 +38,7 @@ torch's own linear layers then reach half of what the processor can do, as they 
 _NO_BENCHMARKS = {"inputs", "measuring", "pool_desk", "run_all", "yardstick"}
 _UNITS = {"cpu_s": "CPU", "wall_s": "wall"}
 _FAMILY = "5"  # of transformers, that needs no mention
+_ELSEWHERE = ("device", "dtype")  # facts that are told where it was not the processor, or not in float32
 _MACHINE = ("processor", "cores", "python", "torch", "transformers", "mkl_held_to")
 
 
@@ -87,10 +88,12 @@ def _title(told: dict[str, Any]) -> str:
     'encoders'
     >>> _title({"name": "encoders", "transformers": "4.57.6", "mkl_held_to": "AVX2"})
     'encoders, transformers 4, MKL held to AVX2'
+    >>> _title({"name": "causal", "transformers": "5.23.0", "device": "NVIDIA A10", "dtype": "bfloat16"})
+    'causal, NVIDIA A10, bfloat16'
     """
     family, held = told["transformers"].partition(".")[0], told.get("mkl_held_to")
     others = [f"transformers {family}"] * (family != _FAMILY) + [f"MKL held to {held}"] * bool(held)
-    return ", ".join([told["name"], *others])
+    return ", ".join([told["name"], *others, *(told[fact] for fact in _ELSEWHERE if fact in told)])
 
 
 def page(told: Iterable[dict[str, Any]]) -> str:
@@ -105,13 +108,14 @@ def page(told: Iterable[dict[str, Any]]) -> str:
 def _section(told: dict[str, Any]) -> str:
     ours = told["ways"][told["ours"]]
     units = [unit for unit in _UNITS if unit in ours]
+    counts = "wall_s" if "device" in told else units[0]
     rows = [
-        f"| {way} | {' | '.join(f'{each[unit]:.2f}' for unit in units)} | {each[units[0]] / ours[units[0]]:.2f} |\n"
+        f"| {way} | {' | '.join(f'{each[unit]:.2f}' for unit in units)} | {each[counts] / ours[counts]:.2f} |\n"
         for way, each in told["ways"].items()
     ]
     shown = {"name", "claim", "ours", "ways", *_MACHINE}
     facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in told.items() if name not in shown)
-    columns = [*(f"{_UNITS[unit]} s" for unit in units), f"{_UNITS[units[0]]}, {told['ours']} = 1"]
+    columns = [*(f"{_UNITS[unit]} s" for unit in units), f"{_UNITS[counts]}, {told['ours']} = 1"]
     head = f"| way | {' | '.join(columns)} |\n" + "|---" * (len(columns) + 1) + "|\n"
     where = "{processor}, {cores} cores, Python {python}, torch {torch}, transformers {transformers}".format_map(told)
     return f"## {_title(told)}\n\n{told['claim']}\n\n{head}{''.join(rows)}\n{facts}\n\n{where}\n"
