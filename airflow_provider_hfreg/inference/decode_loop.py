@@ -256,15 +256,17 @@ class _Decoder:
         """
         self._check()
         lengths = self._prompt_lengths.at(_span(rows))
-        new = lengths.longest - self._beginning
-        known = (lengths.here - new).clip(min=0)
-        place = len(self._lengths)
+        known = self._beginning
+        new = lengths.longest - known
+        there = slice(len(self._lengths), len(self._lengths) + len(rows))
         self._lengths = self._lengths.and_those_of(lengths)
-        self._room.clear(slice(place, place + len(rows)))
-        between = self._room.open(slice(place, place + len(rows)), held=int(known.max()), new=new)
-        for layer, states in zip(self._room.layers, self._read_once, strict=False):  # none where nothing is shared
-            for row, count in enumerate(known.tolist(), start=place):
-                layer.put(row, between, [each[:, :count] for each in states])
+        self._room.clear(there)
+        between = self._room.open(there, held=known, new=new)
+        if known:
+            # A row that is shorter by so many columns has its beginning end so many columns earlier.
+            places = torch.arange(known, device=self._prompts.device) - known + (lengths.there - new)[:, None]
+            for layer, states in zip(self._room.layers, self._read_once, strict=True):
+                layer.put(there, between, states, places)
         return self._forward(self._prompts[_span(rows), -new:], lengths)
 
     def _forward(self, tokens: torch.Tensor, lengths: Lengths) -> torch.Tensor:

@@ -71,10 +71,16 @@ class GrowingLayer(transformers.cache_utils.DynamicLayer):  # type: ignore[misc]
         for states in (self.keys, self.values):
             states[holes] = states[sources]
 
-    def put(self, row: int, end: int, states: Sequence[torch.Tensor]) -> None:
-        """Write keys and values, [heads, columns, width], before a column of one row."""
-        for room, new in zip(self._room, states, strict=True):
-            room[row, :, end - new.shape[1] : end] = new
+    def put(self, rows: slice, end: int, states: Sequence[torch.Tensor], places: torch.Tensor) -> None:
+        """
+        Write columns of some keys and values, [heads, columns, width], before a column of rows, of all rows at once.
+
+        :param places: int64 [rows, columns]: which of them; negative for nought.
+        """
+        nothing = (places < 0)[:, None, :, None]
+        for room, known in zip(self._room, states, strict=True):
+            new = known[:, places.clamp(min=0)].transpose(0, 1)
+            room[rows, :, end - new.shape[2] : end] = new.masked_fill(nothing, 0)
 
     def rebuild(self, columns: int, end: int) -> None:
         """Make room for so many columns; those in use end at ``end`` there."""
