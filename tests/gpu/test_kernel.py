@@ -30,7 +30,6 @@ def test_packed_texts_give_what_padded_ones_give(architecture, dtype, cuda, load
     assert_same(result, padded.run(rows), within={"bfloat16": 5e-2, "float16": 5e-3}[dtype])
 
 
-@pytest.mark.gpu
-def test_float32_is_padded_there(cuda, load):
-    loaded = load(cuda, "text-classification", "bert")
+def test_float32_is_padded_there(device, load):
+    loaded = load(device, "text-classification", "bert")
     assert (loaded.layout.packed, loaded.layout.last is not None) == (False, True)

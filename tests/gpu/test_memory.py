@@ -7,7 +7,23 @@ import pytest
 
 from .tasks import assert_same, window
 
-TEXTS = [f"{number} the film was good and the music better" for number in range(400)]
+TEXTS = [f"{number} the film was good and the music better" for number in range(2000)]
+
+
+@contextlib.contextmanager
+def refusing(network, tokens):
+    """Let a network say that memory has run out, of more padded tokens than so many."""
+    from airflow_provider_hfreg.inference.frameworks import torch
+
+    def refuse(_module, _args, given):
+        if given["input_ids"].numel() > tokens:
+            raise torch.OutOfMemoryError(f"{given['input_ids'].numel()} tokens do not fit")
+
+    hook = network.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @pytest.fixture
@@ -18,8 +34,8 @@ def scarce(device):
     @contextlib.contextmanager
     def bound(network, tokens, width=64):
         if device == "cuda":
-            total = torch.cuda.mem_get_info()[1]
             torch.cuda.empty_cache()
+            total = torch.cuda.mem_get_info()[1]
             # A network of two layers holds some ten tensors of this width while it runs.
             torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 10 * tokens * width * 4) / total)
             try:
@@ -27,16 +43,8 @@ def scarce(device):
             finally:
                 torch.cuda.set_per_process_memory_fraction(1.0)
             return
-
-        def refuse(_module, _args, given):
-            if given["input_ids"].numel() > tokens:
-                raise torch.OutOfMemoryError(f"{given['input_ids'].numel()} tokens do not fit")
-
-        hook = network.register_forward_pre_hook(refuse, with_kwargs=True)
-        try:
+        with refusing(network, tokens):
             yield
-        finally:
-            hook.remove()
 
     return bound
 
@@ -58,13 +66,13 @@ def test_a_batch_for_which_memory_is_too_small_is_halved_until_it_fits(task, arc
     assert_same(many.run(rows), expected)  # at once, by the smaller budget
 
 
-def test_a_single_text_for_which_memory_is_too_small_is_told(device, load, scarce):
+def test_a_single_text_for_which_memory_is_too_small_is_told(device, load):
     from airflow_provider_hfreg.errors import DeviceMemoryError
     from airflow_provider_hfreg.inference.engine import Engine
 
     loaded = load(device, "text-classification")
     rows = window("text-classification", loaded.tokenizer, [TEXTS[0] * 20])
-    with scarce(loaded.network, 0), pytest.raises(DeviceMemoryError, match="single sequence"):
+    with refusing(loaded.network, 0), pytest.raises(DeviceMemoryError, match="single sequence"):
         Engine(loaded).run(rows)
 
 

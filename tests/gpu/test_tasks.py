@@ -48,10 +48,9 @@ def test_what_is_read_of_the_last_layer_is_fitted_there_too(architecture, device
     assert load(device, "text-classification", architecture).layout.last is not None
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("architecture", ["bert", "mpnet"])
-def test_coarser_numbers_are_as_close_as_they_can_be(architecture, dtype, cuda, load):
+def test_coarser_numbers_are_as_close_as_they_can_be(architecture, dtype, device, load):
     """What of a float32 network is left in 8 or 11 bits, layer after layer, in a vector of each text."""
     from airflow_provider_hfreg.inference.engine import Engine
 
@@ -59,6 +58,6 @@ def test_coarser_numbers_are_as_close_as_they_can_be(architecture, dtype, cuda, 
     oracle = Engine(load("cpu", "feature-extraction", architecture, **given))
     rows = window("feature-extraction", oracle.loaded.tokenizer)
 
-    result = Engine(load(cuda, "feature-extraction", architecture, dtype=dtype, **given)).run(rows)
+    result = Engine(load(device, "feature-extraction", architecture, dtype=dtype, **given)).run(rows)
 
     assert_same(result, oracle.run(rows), within={"bfloat16": 5e-2, "float16": 5e-3}[dtype])

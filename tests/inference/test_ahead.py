@@ -134,6 +134,46 @@ def test_on_the_processor_nothing_is_arranged_ahead():
     assert side_stream(torch.device("cpu")) is None
 
 
+def test_a_gpus_stream_waits_for_the_copy_and_keeps_every_tensor_of_it(loaded):
+    """CUDA's streams are stood in for: which of them is told what."""
+    from unittest import mock
+
+    from airflow_provider_hfreg.inference.ahead import side_stream
+    from airflow_provider_hfreg.inference.arrangement import Arranged
+    from airflow_provider_hfreg.inference.packed import CUT, Cut
+
+    copies, computes, recorded = mock.Mock(), mock.Mock(), []
+    ids, places, starts = torch.ones(1, 3), torch.arange(3), torch.arange(2)
+    arranged = Arranged({"input_ids": ids, CUT: Cut((), starts, 3)}, torch.tensor([3]).numpy(), places)
+    with (
+        mock.patch.object(torch.cuda, "Stream", return_value=copies),
+        mock.patch.object(torch.cuda, "stream") as entering,
+        mock.patch.object(torch.cuda, "current_stream", return_value=computes),
+        mock.patch.object(torch.Tensor, "record_stream", lambda *told: recorded.append(told)),
+    ):
+        stream = side_stream(torch.device("cuda"))
+        with stream.entered():
+            entering.assert_called_once_with(copies)
+        stream.hand_over(arranged)
+
+    computes.wait_stream.assert_called_once_with(copies)
+    assert {id(tensor) for tensor, _ in recorded} == {id(ids), id(places), id(starts)}
+    assert {by for _, by in recorded} == {computes}
+
+
+def test_a_gpu_is_copied_to_from_pinned_memory_without_waiting(monkeypatch):
+    import numpy as np
+
+    from airflow_provider_hfreg.inference.transfer import to_device
+
+    told = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: told.append("pinned") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *where, **how: told.append((where, how)) or tensor)
+    to_device(np.arange(3), torch.device("cuda:1"))
+    to_device(np.arange(3), torch.device("cpu"))
+    assert told == ["pinned", ((torch.device("cuda:1"),), {"non_blocking": True}), ((torch.device("cpu"),), {})]
+
+
 @given(data=st.data())
 def test_what_is_arranged_ahead_gives_what_is_arranged_in_its_turn(data, loaded_and_streams):
     from airflow_provider_hfreg.inference.engine import Engine
