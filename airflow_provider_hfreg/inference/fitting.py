@@ -4,7 +4,8 @@ What makes a loaded network fast, each thing only where it was seen to give the 
 - Linear layers are prepacked where the network is on this processor and that is faster (:mod:`.prepacked`).
 - Sequences are packed end to end (:mod:`.packed`), and tokens that nobody reads are left out of the last layer
   (:mod:`.arrangement`), for the architectures of two explicit lists.
-- Where a network generates, rows that have ended leave their batch (:mod:`.decode_loop`).
+- Where a network generates, rows that have ended leave their batch, and others take their places
+  (:mod:`.decode_loop`).
 
 One thing makes it slower: a network that was seen to read padding, or that could not be compared, runs texts of one
 length together.
@@ -150,10 +151,17 @@ def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -
             back()
     # What runs otherwise are padded batches: how far rounding carries those is no fault, as long as it is rounding.
     rounding = min(2 * rounding, _ROUNDING) if rounding >= 0 else 0.0
-    leaves = not _depends_on_longest(loaded.network) and _agrees(
-        loaded, expected, lambda: scores_together(loaded), "with rows that leave their batch", rounding
+    if _depends_on_longest(loaded.network):
+        return loaded
+
+    def agrees(how: str | None, *, waiting: bool) -> bool:
+        return _agrees(loaded, expected, lambda: scores_together(loaded, waiting=waiting), how, rounding)
+
+    # Mostly all of it is right; where rows cannot begin after others, they may still leave.
+    waits = agrees(None, waiting=True)
+    return replace(
+        loaded, rows_wait=waits, rows_leave=waits or agrees("with rows that leave their batch", waiting=False)
     )
-    return replace(loaded, rows_leave=leaves)
 
 
 def _uncompared(loaded: LoadedPipeline, error: Exception) -> LoadedPipeline:

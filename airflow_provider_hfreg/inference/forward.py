@@ -94,7 +94,7 @@ class GenerateForwarder:
         # Of several texts of one prompt, none with an end, those that stopped go on as long as the last one does.
         goes_on = self._texts_each > 1 and bool(settings["stop_strings"]) and not settings.end_tokens
         self._rows_leave = loaded.rows_leave and settings.rows_may_leave and not goes_on
-        waits = self._rows_leave and self._decoder_only and settings.rows_may_wait and self.company is Company.ANY
+        waits = self._rows_leave and loaded.rows_wait and settings.rows_may_wait and self.company is Company.ANY
         self.turns = _TURNS if waits else 1
         # Made here and not at each batch: it asks the tokenizer, in which another thread may be by then.
         stops = settings["stop_strings"]

@@ -47,6 +47,7 @@ class LoadedPipeline:
     :param layout: how sequences lie in a batch; what any network runs unless :mod:`.fitting` found better.
     :param reads_padding: the network was seen to give something else beside a longer text, or was not comparable.
     :param rows_leave: a generating network was seen to give the same when rows that have ended leave their batch.
+    :param rows_wait: likewise when others then take their places.
     """
 
     task: PipelineTask
@@ -59,6 +60,7 @@ class LoadedPipeline:
     layout: Layout = field(default_factory=Layout)
     reads_padding: bool = False
     rows_leave: bool = False
+    rows_wait: bool = False
 
 
 def load_pipeline(

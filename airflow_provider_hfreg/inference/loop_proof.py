@@ -25,7 +25,7 @@ from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 _BEGINNING = 3  # tokens of all
 _PROMPTS = (6, 17, 6, 1, 11)  # tokens of each, behind those
-_STEPS = (2, 1, 1, 3, 2)  # after which each leaves
+_STEPS = (4, 1, 2, 3, 2)  # after which each leaves: one is there while others join, and goes on beside them
 _PLACES = 3
 _AT_ONCE = 24  # tokens: some prompts are read together, some apart
 
@@ -40,10 +40,15 @@ def scores_alone(loaded: LoadedPipeline) -> Scores:
     return found
 
 
-def scores_together(loaded: LoadedPipeline) -> Scores:
-    """Return the same scores, of all prompts in one batch that each leaves at its step."""
+def scores_together(loaded: LoadedPipeline, *, waiting: bool) -> Scores:
+    """
+    Return the same scores, of all prompts in one batch that each leaves at its step.
+
+    :param waiting: some of them for a place.
+    """
     prompts = _prompts(loaded)
-    return _scores(loaded, prompts, range(len(prompts)), loop=DecodeLoop(_PLACES, shared=_BEGINNING, at_once=_AT_ONCE))
+    loop = DecodeLoop(_PLACES if waiting else None, shared=_BEGINNING, at_once=_AT_ONCE)
+    return _scores(loaded, prompts, range(len(prompts)), loop=loop)
 
 
 def scores_padded(loaded: LoadedPipeline) -> Scores:

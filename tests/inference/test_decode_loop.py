@@ -140,7 +140,9 @@ def answers(result):
 
 @pytest.mark.parametrize("architecture", [*CAUSAL, *SEQ2SEQ])
 def test_the_plain_architectures_let_rows_leave(architecture, engines):
-    assert engines(architecture).loaded.rows_leave
+    loaded = engines(architecture).loaded
+    assert loaded.rows_leave
+    assert loaded.rows_wait is (architecture != "m2m100")  # whose positions depend on the tokens
 
 
 @pytest.mark.parametrize(("architecture", "setting"), CASES)
@@ -220,7 +222,7 @@ def test_a_batch_of_many_tokens_is_read_in_parts(architecture, engines):
     assert answers(result) == answers(by_generate.run(window(texts), arguments_of(architecture, "ends")))
 
 
-@pytest.mark.parametrize("architecture", CAUSAL)
+@pytest.mark.parametrize("architecture", [*CAUSAL, "t5"])
 def test_rows_that_wait_take_the_places_of_those_that_left(architecture, engines, alone):
     from airflow_provider_hfreg.inference.engine import Engine
 
@@ -229,23 +231,54 @@ def test_rows_that_wait_take_the_places_of_those_that_left(architecture, engines
     longest = max(len(loaded.tokenizer(text)["input_ids"]) for text in texts)
     places = 3
     rows, read = [], []
-
-    def note(_module, _inputs, given, out):
-        rows.append(len(out.logits))
-        read.append(given["input_ids"].shape[1] > 1)
-
-    hook = loaded.network.register_forward_hook(note, with_kwargs=True)
+    reader = loaded.network.get_encoder() if architecture in SEQ2SEQ else loaded.network
+    hooks = [
+        loaded.network.register_forward_hook(lambda _module, _inputs, out: rows.append(len(out.logits))),
+        reader.register_forward_hook(
+            lambda _module, _inputs, given, _out: read.append(given["input_ids"].shape[1] > 1), with_kwargs=True
+        ),
+    ]
     try:
         result = Engine(loaded, token_budget=places * (longest + 12)).run(
             window(texts), arguments_of(architecture, "ends")
         )
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
     assert answers(result) == [alone(architecture, "ends", text) for text in texts]
     assert max(rows) == places
     assert sum(rows) == new_tokens(loaded, texts, arguments_of(architecture, "ends"))
     assert sum(read) > -(-len(texts) // places)  # prompts joined while others went on
+
+
+@pytest.mark.parametrize("architecture", ["t5", "bart", "marian", "mbart"])
+def test_texts_that_begin_after_others_have_the_positions_that_they_have_alone(architecture, engines):
+    """Drawn ones: what seeded networks find best ends all at one step."""
+    from dataclasses import replace
+
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    loaded = engines(architecture).loaded
+    texts = [text for text in TEXTS if text]
+    longest = max(len(loaded.tokenizer(text)["input_ids"]) for text in texts)
+    given = {
+        "do_sample": True,
+        "num_beams": 1,
+        "max_new_tokens": 12,
+        "eos_token_id": ENDS[::5],
+        "forced_bos_token_id": None,
+    }
+    read = []
+    hook = loaded.network.get_encoder().register_forward_hook(lambda *_: read.append(None))
+    try:
+        result = Engine(loaded, token_budget=3 * (longest + 12)).run(window(texts), given, seed=7)
+    finally:
+        hook.remove()
+
+    assert len(read) > -(-len(texts) // 3)  # texts joined while others went on
+    by_generate = Engine(replace(loaded, rows_leave=False)).run(window(texts), given, seed=7)
+    assert answers(result) == answers(by_generate)
 
 
 @pytest.mark.parametrize("architecture", CAUSAL)
@@ -472,6 +505,36 @@ def test_a_batch_asks_the_tokenizer_nothing_about_where_to_stop(beams, engines, 
     given = {"do_sample": False, "num_beams": beams, "max_new_tokens": 4, "stop_sequence": ["e", "."]}
     engine.with_token_budget(8).run(window([text for text in TEXTS if text]), given)
     assert made == [True]
+
+
+def test_a_text_whose_numbers_fail_spoils_none_that_takes_its_place(folder_of):
+    """As below, of texts: their keys and values are those that the decoder looks across to."""
+    from airflow_provider_hfreg.inference.decode_loop import DecodeLoop
+    from airflow_provider_hfreg.inference.frameworks import torch, transformers
+
+    network = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder_of("bart")).eval()
+    failing = [7, *[11, 12] * 7]
+
+    def fail(_module, _inputs, given, outputs):
+        outputs.last_hidden_state[(given["input_ids"] == failing[0]).any(dim=1)] = torch.nan
+
+    network.get_encoder().register_forward_hook(fail, with_kwargs=True)
+    texts = [[13, 14] * 8, failing, [21, 22, 23, 24]]
+    width = max(map(len, texts))
+    inputs = {
+        "input_ids": torch.tensor([text + [0] * (width - len(text)) for text in texts]),
+        "attention_mask": torch.tensor([[1] * len(text) + [0] * (width - len(text)) for text in texts]),
+    }
+    loop = DecodeLoop(2)
+    plain = {"max_new_tokens": 6, "do_sample": False, "eos_token_id": 0, "pad_token_id": 0}  # 0: the best of no numbers
+    with torch.inference_mode():
+        together = network.generate(**inputs, **loop.arguments(network, inputs), **plain)
+        assert loop.lengths[1] == 1  # so that its place was free while the first one went on
+        for row in (0, 2):
+            alone = network.generate(
+                **{name: each[row : row + 1, : len(texts[row])] for name, each in inputs.items()}, **plain
+            )
+            assert together[row].tolist() == alone[0].tolist()
 
 
 def test_a_row_whose_numbers_fail_spoils_none_that_takes_its_place(folder_of, tmp_path):

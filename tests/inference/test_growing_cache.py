@@ -99,7 +99,7 @@ def test_the_rows_that_stay_are_those_that_have_not_ended(ended):
 
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=12), budget=st.integers(1, 90))
 def test_parts_hold_every_row_once_and_no_more_than_the_budget(lengths, budget):
-    from airflow_provider_hfreg.inference.decode_loop import by_tokens
+    from airflow_provider_hfreg.inference.loop_networks import by_tokens
 
     parts = [lengths[part] for part in by_tokens(lengths, budget)]
 
