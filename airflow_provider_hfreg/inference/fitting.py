@@ -217,10 +217,11 @@ def _candidates(loaded: LoadedPipeline) -> Iterator[Layout]:
     if not type(network).__module__.startswith("transformers.") or getattr(network.config, "is_decoder", False):
         return  # a class of one's own may call itself a BERT, and a decoder reads from left to right
     last = _last_module(network, kind)
-    way = _way(loaded)
-    if kind in _PACKS and last is not None and way is not None and _may_switch_attention(loaded):
+    if last is None:
+        return
+    if kind in _PACKS and _may_switch_attention(loaded) and (way := _way(loaded)) is not None:
         yield Layout(packed=True, way=way, last=last, whole=kind in _WHOLE)
-    if kind in _LAST and last is not None:
+    if kind in _LAST:
         yield Layout(last=last)
 
 
