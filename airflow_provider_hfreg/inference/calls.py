@@ -64,6 +64,9 @@ class CallEngine:
             param.name: param.default_value for param in signature.params if param.default_value is not None
         }
 
+    def fit(self) -> None:
+        """Do nothing: what a method computes with is its own affair."""
+
     def prepared(
         self, window: pa.RecordBatch, params: Mapping[str, Any] | None = None, **options: Any
     ) -> Callable[..., WindowResult]:

@@ -85,7 +85,23 @@ class _Prepared:
     features: Sequence[FeatureSpec]
     refused: Sequence[RowError]
     work: Work
+    loaded: LoadedPipeline
     forwarder: Forwarder
+    forwarder_of: Callable[[LoadedPipeline], Forwarder]
+
+
+@dataclass
+class _Fitting:
+    """
+    The model of an engine and of those that share it, and whether it was fitted.
+
+    :param fit: None once it was.
+    :param has_run: a window.
+    """
+
+    loaded: LoadedPipeline
+    fit: Callable[[LoadedPipeline], LoadedPipeline] | None
+    has_run: bool = False
 
 
 class Engine:
@@ -94,13 +110,24 @@ class Engine:
 
     Threads may share it: one prepares a window while another runs one, and two that run take turns.
 
+    Fitting takes as long as some tens of short texts, which is more than it can win for a process that runs one: so a
+    first window of one sequence, which shares no batch, runs through the network as it came.
+
     :param loaded: the model; the engine is its only user while it runs.
+    :param fit: makes it faster, see :mod:`.fitting`; called once. None: it is as it shall be.
     :param token_budget: padded tokens of one batch; None for what suits the device.
     :param window_rows: rows that a caller should give at a time: the wider, the less padding and the more memory.
     """
 
-    def __init__(self, loaded: LoadedPipeline, *, token_budget: int | None = None, window_rows: int = 4096) -> None:
-        self.loaded = loaded
+    def __init__(
+        self,
+        loaded: LoadedPipeline,
+        *,
+        fit: Callable[[LoadedPipeline], LoadedPipeline] | None = None,
+        token_budget: int | None = None,
+        window_rows: int = 4096,
+    ) -> None:
+        self._fitting = _Fitting(loaded, fit)
         self.window_rows = window_rows
         self._executor = _executor(token_budget or _token_budget(loaded))
         self._executors: dict[int, Executor] = {}  # by the budget that was asked for: what fits is learnt once
@@ -110,9 +137,24 @@ class Engine:
         self._origin: Engine | None = None  # whose life holds the model's files
 
     @property
+    def loaded(self) -> LoadedPipeline:
+        """The model as it is now."""
+        return self._fitting.loaded
+
+    @property
     def token_budget(self) -> int:
         """Padded tokens of one batch, as far as it had to shrink."""
         return self._executor.token_budget
+
+    def fit(self) -> None:
+        """Fit the network, unless it was: what comes next may be anything, and no row waits for it then."""
+        if self._fitting.fit is not None:
+            with self._running, self._tokenizing:
+                self._fit()
+
+    def _fit(self) -> None:
+        if self._fitting.fit is not None:  # another thread may have been faster
+            self._fitting.loaded, self._fitting.fit = self._fitting.fit(self._fitting.loaded), None
 
     def with_token_budget(self, token_budget: int | None) -> Engine:
         """Return an engine on the same model whose batches have another budget; None: this one."""
@@ -172,15 +214,18 @@ class Engine:
         with self._tokenizing:
             sequences = task.preprocess(window, context)
             settled = replace(context, parameters={**context.parameters, **sequences.settings})
-            forwarder = forwarder_for(self.loaded, settled, seed=seed)
-            limit = self.loaded.token_limit
-            work = plan_work(sequences, forwarder, encode=self._encode, token_limit=limit, rows=rows)
-        return functools.partial(self._run, _Prepared(window, context, features, sequences.errors, work, forwarder))
+            loaded, forwarder_of = self.loaded, functools.partial(forwarder_for, context=settled, seed=seed)
+            forwarder = forwarder_of(loaded)
+            work = plan_work(sequences, forwarder, encode=self._encode, token_limit=loaded.token_limit, rows=rows)
+        prepared = _Prepared(window, context, features, sequences.errors, work, loaded, forwarder, forwarder_of)
+        return functools.partial(self._run, prepared)
 
     def _run(self, prepared: _Prepared, *, cancelled: Callable[[], bool]) -> WindowResult:
-        work, forwarder = prepared.work, prepared.forwarder
+        work = prepared.work
         with self._running:
+            forwarder = self._forwarder(prepared)
             self._execute(work, forwarder, cancelled)
+            self._fitting.has_run |= len(work) > 0
         outputs, failed = work.outputs(forwarder.empty())
         with self._tokenizing:
             results = self.loaded.task.postprocess(outputs, prepared.window, prepared.context)
@@ -194,6 +239,18 @@ class Engine:
             padded_tokens=work.padded_tokens,
             truncated_rows=work.truncated_rows(),
         )
+
+    def _forwarder(self, prepared: _Prepared) -> Forwarder:
+        """Return what runs a window, once the network is fitted if that is due; by this thread, whose network it is."""
+        fitting = self._fitting
+        if fitting.fit is None and fitting.loaded is prepared.loaded:
+            return prepared.forwarder
+        with self._tokenizing:
+            if fitting.has_run or len(prepared.work) > 1:
+                self._fit()
+            # It may be fitted since the window was prepared, and then does not read what a network as it came does.
+            same = fitting.loaded is prepared.loaded
+            return prepared.forwarder if same else prepared.forwarder_of(fitting.loaded)
 
     def _encode(self, sequences: Sequences, chosen: IntArray) -> Encoded:
         tokenizer, limit = self.loaded.tokenizer, self.loaded.token_limit
@@ -281,7 +338,7 @@ def _same_columns(task: PipelineTask, built: Mapping[str, Any], run: Mapping[str
     :raises UnknownParameterError: the run's parameters would give others.
     """
     features = task.signature(built).outputs
-    if task.signature(run).outputs != features:
+    if run != built and task.signature(run).outputs != features:
         changed = ", ".join(f"{name}={value!r}" for name, value in run.items() if built.get(name) != value)
         raise UnknownParameterError(
             f"{changed} would change the output columns, and this version's are "

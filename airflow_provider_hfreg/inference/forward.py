@@ -8,7 +8,6 @@ The ways of a single pass are in :mod:`.single_pass`, :mod:`.masks` and :mod:`.p
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -80,10 +79,9 @@ class GenerateForwarder:
         self._seed = seed
         self._decoder_only = not loaded.network.config.is_encoder_decoder
         self._texts_each = int(settings["num_return_sequences"])
-        accepts = frozenset(inspect.signature(loaded.network.forward).parameters)
         company = settings.company_of(decoder_only=self._decoder_only)
         if company is Company.ANY:
-            company = Company.EQUAL_LENGTH if loaded.reads_padding else company_of(accepts)
+            company = Company.EQUAL_LENGTH if loaded.reads_padding else company_of(loaded.names)
         self.company = company
         self.deterministic = not settings.samples
         self.new_tokens = settings.new_tokens

@@ -8,11 +8,13 @@ clear sentence and not an ``ImportError`` from somewhere below. Other rooms impo
 from __future__ import annotations
 
 from airflow_provider_hfreg.errors import InferenceExtraMissingError
+from airflow_provider_hfreg.inference.importing import uncollected
 
 try:
-    import safetensors
-    import torch
-    import transformers
+    with uncollected():
+        import safetensors
+        import torch
+        import transformers
 except ImportError as error:
     raise InferenceExtraMissingError(
         f"Running or logging a model needs {error.name}, which is not installed in this environment: "

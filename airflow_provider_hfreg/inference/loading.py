@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import inspect
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -18,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_hfreg.errors import ModelLoadError, UnsafeModelError
-from airflow_provider_hfreg.inference.arrangement import Layout
+from airflow_provider_hfreg.inference.arrangement import Layout, accepted_by
 from airflow_provider_hfreg.inference.container import core_count
 from airflow_provider_hfreg.inference.devices import check_memory, choose_device, free_memory_bytes, required_bytes
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
+from airflow_provider_hfreg.inference.importing import uncollected
 from airflow_provider_hfreg.inference.portable import load_tokenizer, portable_model_config
 from airflow_provider_hfreg.inference.tokenization import token_limit
 from airflow_provider_hfreg.pipelines.base import Forward, PipelineTask, TaskContext
@@ -61,6 +64,16 @@ class LoadedPipeline:
     reads_padding: bool = False
     rows_leave: bool = False
     rows_wait: bool = False
+
+    @functools.cached_property
+    def accepts(self) -> frozenset[str]:
+        """Names of the network's arguments, those of the class that its own extends too."""
+        return accepted_by(self.network)
+
+    @functools.cached_property
+    def names(self) -> frozenset[str]:
+        """Names of the network's arguments, by its own class alone."""
+        return frozenset(inspect.signature(self.network.forward).parameters)
 
 
 def load_pipeline(
@@ -198,7 +211,10 @@ def load_network(
     """
     with as_load_error(folder, spec), quiet():
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        network, report = class_of(config).from_pretrained(
+        with uncollected():
+            transformers.PreTrainedModel  # noqa: B018  transformers imports what is asked for, and every network is one
+            model_class = class_of(config)
+        network, report = model_class.from_pretrained(
             folder,
             **(portable_model_config(config) if transformers.__version__.startswith("4.") else {}),
             dtype=getattr(torch, spec.dtype) if spec.dtype else "auto",

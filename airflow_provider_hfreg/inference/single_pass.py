@@ -7,13 +7,12 @@ numbers on the device have files of their own: masks and pooling.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
 
-from airflow_provider_hfreg.inference.arrangement import Arranged, accepted_by, arranged, only, to_numpy
+from airflow_provider_hfreg.inference.arrangement import Arranged, arranged, only, to_numpy
 from airflow_provider_hfreg.inference.batch import Batch, BatchOutputs, company_of
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.generation_settings import Company
@@ -32,13 +31,9 @@ class SinglePass(ABC):
 
     def __init__(self, loaded: LoadedPipeline) -> None:
         self._loaded = loaded
-        self._accepts = accepted_by(loaded.network)
+        self._accepts = loaded.accepts
         # By the class itself: one that hands on what it does not name may as well drop it, a mask too.
-        self.company = (
-            Company.EQUAL_LENGTH
-            if loaded.reads_padding
-            else company_of(frozenset(inspect.signature(loaded.network.forward).parameters))
-        )
+        self.company = Company.EQUAL_LENGTH if loaded.reads_padding else company_of(loaded.names)
 
     def run(self, batch: Batch) -> BatchOutputs:
         """

@@ -96,7 +96,7 @@ def _by_columns(version: ModelVersion, device: str, trust_remote_code: bool, pre
     _make_room(spec, device)
     held = version.hold_folder()
     loaded = load_pipeline(held.path, spec, device=device, trust_remote_code=trust_remote_code)
-    return Resident(held.while_lives(Engine(fitted(loaded))))
+    return Resident(held.while_lives(Engine(loaded, fit=fitted)))
 
 
 def _by_calls(version: ModelVersion, function: ModelFunction, device: str, trust_remote_code: bool) -> Resident:  # noqa: FBT001

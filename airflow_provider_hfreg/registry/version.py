@@ -315,9 +315,9 @@ class ModelVersion:
         from airflow_provider_hfreg.registry.residency import get_resident  # noqa: PLC0415 - loads torch
 
         function = self.manifest.function(function_name)
-        return get_resident(
-            self, function, device=device, trust_remote_code=trust_remote_code, precision=precision
-        ).engine
+        resident = get_resident(self, function, device=device, trust_remote_code=trust_remote_code, precision=precision)
+        resident.engine.fit()
+        return resident.engine
 
     def load(self, *, device: str | None = None, trust_remote_code: bool = False, verify: bool = False) -> Any:
         """

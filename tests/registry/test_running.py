@@ -75,6 +75,23 @@ def test_more_rows_than_a_window_keep_their_order(best):
     assert list(result["label"]) == [three["label"][row % 3] for row in range(9000)]
 
 
+def test_a_network_is_fitted_for_the_second_frame_or_for_whoever_asks_for_the_engine(best, top2):
+    from airflow_provider_hfreg.registry.residency import get_resident
+
+    def is_fitted(version):
+        return get_resident(version, version.manifest.function()).engine.loaded.layout.last is not None
+
+    release_residents()
+    frame = pd.DataFrame({"text": TEXTS[:1]})
+    first = best.run(frame)
+    assert not is_fitted(best)
+    second = best.run(frame)
+    assert is_fitted(best)
+    assert list(first["label"]) == list(second["label"])
+    assert list(first["score"]) == pytest.approx(list(second["score"]), abs=1e-6)
+    assert top2.engine().loaded.layout.last is not None
+
+
 def test_failed_rows_are_raised_after_all_ran_and_the_others_results_are_kept(best):
     frame = pd.DataFrame({"text": [TEXTS[0], None, TEXTS[2]]}, index=[10, 20, 30])
     with pytest.raises(RowsFailedError, match=r"1 of 3 rows failed in finbert/best: row 1 \(null_value\)") as caught:
