@@ -83,6 +83,8 @@ def distinct_sequences(text: pa.StringArray, text_pair: pa.StringArray | None = 
     >>> first.tolist(), which.tolist()
     ([0, 1], [0, 1, 0])
     """
+    if len(text) == 1:
+        return np.zeros(1, np.int64), np.zeros(1, np.int64)
     codes = _codes(text)
     if text_pair is not None:
         pair_codes = _codes(text_pair)

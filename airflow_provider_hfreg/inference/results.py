@@ -44,16 +44,19 @@ def to_frame(
     """
     import pandas as pd
 
-    columns = {feature.name: _series(outputs.column(feature.name), feature, index) for feature in signature.outputs}
-    frame = pd.DataFrame(columns, index=index, columns=[feature.name for feature in signature.outputs])
+    columns = {feature.name: _values(outputs.column(feature.name), feature, index) for feature in signature.outputs}
+    frame = pd.DataFrame(columns, index=index)
     frame.attrs["truncated_rows"] = truncated_rows
     return frame
 
 
-def _series(column: pa.Array | pa.ChunkedArray, feature: FeatureSpec, index: Any) -> pd.Series[Any]:
+def _values(column: pa.Array | pa.ChunkedArray, feature: FeatureSpec, index: Any) -> Any:
+    """Return a column's values; a series, which costs as much as the column, only where pandas would look into them."""
     import pandas as pd
 
     if column.type != arrow_type(feature):
-        return pd.Series(pd.arrays.ArrowExtensionArray(column), index=index)
+        return pd.arrays.ArrowExtensionArray(column)
     dtype = "object" if feature.shape is not None else _DTYPES[feature.dtype]
-    return pd.Series(column.to_pylist(), index=index, dtype=dtype)
+    if dtype == "object":
+        return pd.Series(column.to_pylist(), index=index, dtype=dtype)
+    return pd.array(column.to_pylist(), dtype=dtype)

@@ -88,8 +88,9 @@ class TextClassification(PipelineTask):
         """Return one sequence per row; a blank second text is none."""
         _function_given(context.parameters)  # before the model runs for nothing
         pair = rows.column("text_pair")
-        blank = pc.equal(pc.utf8_trim_whitespace(pair), "")
-        pair = pc.if_else(blank, pa.scalar(None, pa.string()), pair)
+        if pair.null_count < len(pair):
+            blank = pc.equal(pc.utf8_trim_whitespace(pair), "")
+            pair = pc.if_else(blank, pa.scalar(None, pa.string()), pair)
         return Sequences(
             row=np.arange(rows.num_rows, dtype=np.int64),
             text=rows.column("text"),

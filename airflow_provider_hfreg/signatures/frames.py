@@ -59,15 +59,17 @@ def _check_frame(frame: Any) -> None:
 
 
 def _read_series(series: Any, feature: FeatureSpec, key: ColumnKey) -> tuple[pa.Array, tuple[RowError, ...]]:
-    if not series.notna().any():
-        return pa.nulls(len(series)), ()  # pandas makes floats of a column in which nothing stands
     if series.dtype == object:
         return from_cells(series.to_numpy(), feature, column=key)
     try:
         array = pa.array(series, from_pandas=True)
     except (pa.ArrowException, TypeError) as error:
+        if not series.notna().any():
+            return pa.nulls(len(series)), ()
         raise ColumnTypeError(
             f"The column {key!r} is of the type {series.dtype}, which Arrow cannot hold, and the model's input "
             f"{feature.name!r} is {type_name(feature)}. Cast the column, or map another one to {feature.name!r}."
         ) from error
+    if array.null_count == len(array):
+        return pa.nulls(len(array)), ()  # pandas makes floats of a column in which nothing stands
     return (array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array), ()

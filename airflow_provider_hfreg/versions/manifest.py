@@ -18,6 +18,7 @@ nothing is reserved for it in here. Readers ignore keys that they do not know.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -143,7 +144,7 @@ class Manifest:
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(sorted(self.files, key=lambda file: file.path)))
 
-    @property
+    @functools.cached_property
     def content_digest(self) -> str:
         """Digest of what a worker loads and a caller is promised; see :func:`content_digest`."""
         return content_digest(self.spec, self.functions, self.options, self.files)
