@@ -6,12 +6,16 @@ All rows run before anything is raised: the results of the good ones are never t
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import InvalidOptionError, RowsFailedError
@@ -22,10 +26,13 @@ from airflow_provider_hfreg.signatures.params import check_params
 from airflow_provider_hfreg.signatures.rows import RowError
 
 if TYPE_CHECKING:
+    from airflow_provider_hfreg.inference.engine import WindowResult
     from airflow_provider_hfreg.registry.residency import Resident
     from airflow_provider_hfreg.registry.version import ModelVersion
     from airflow_provider_hfreg.signatures.rows import Window
     from airflow_provider_hfreg.versions.manifest import ModelFunction
+
+T = TypeVar("T")
 
 _WINDOW_ROWS = 4096
 _SHOWN_ERRORS = 3
@@ -120,19 +127,42 @@ def _run_window(
 ) -> FrameResult:
     """Run the good rows a few thousand at a time, so that memory is bounded by that and the outputs."""
     rows, outputs, errors, truncated_rows = [], [], list(window.errors), 0
-    for start in range(0, window.batch.num_rows, _WINDOW_ROWS):
-        positions = window.row[start : start + _WINDOW_ROWS]  # of this window's rows in the frame
-        with resident.lock:  # per window, so that two callers take turns
-            # By positions in the frame: a row's drawn text must not change when a row before it is bad.
-            batch = window.batch.slice(start, _WINDOW_ROWS)
-            result = resident.engine.run(batch, params, output_format=output_format, seed=seed, first_row=positions)
-        rows.append(positions[result.row])
-        outputs.append(result.outputs)
-        errors.extend(replace(error, row=int(positions[error.row])) for error in result.errors)
-        truncated_rows += result.truncated_rows
+
+    def prepared(start: int) -> tuple[npt.NDArray[np.int64], Callable[..., WindowResult]]:
+        positions = window.row[start : start + _WINDOW_ROWS]  # of these rows in the frame
+        # By positions in the frame: a row's drawn text must not change when a row before it is bad.
+        batch = window.batch.slice(start, _WINDOW_ROWS)
+        return positions, resident.engine.prepared(
+            batch, params, output_format=output_format, seed=seed, first_row=positions
+        )
+
+    with contextlib.closing(_one_ahead(prepared, range(0, window.batch.num_rows, _WINDOW_ROWS))) as ready:
+        for positions, run in ready:
+            with resident.lock:  # per window, so that two callers take turns
+                result = run(cancelled=lambda: False)
+            rows.append(positions[result.row])
+            outputs.append(result.outputs)
+            errors.extend(replace(error, row=int(positions[error.row])) for error in result.errors)
+            truncated_rows += result.truncated_rows
     row = np.concatenate(rows) if rows else np.array([], dtype=np.int64)
     table = pa.Table.from_batches(outputs, schema=columns)
     return FrameResult(row, table, tuple(sorted(errors, key=lambda error: error.row)), truncated_rows)
+
+
+def _one_ahead(make: Callable[[int], T], of: Sequence[int]) -> Generator[T, None, None]:
+    """
+    Yield what is made of each, the next one being made in another thread meanwhile; of a single one there is none.
+
+    >>> list(_one_ahead(str, [1, 2, 3]))
+    ['1', '2', '3']
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="hfreg-one-ahead") as beside:
+        made = [make(each) for each in of[:1]]
+        for each in of[1:]:
+            coming = beside.submit(contextvars.copy_context().run, make, each)
+            yield made.pop()
+            made.append(coming.result())
+        yield from made
 
 
 def _with_nulls(result: FrameResult, length: int) -> pa.Table:

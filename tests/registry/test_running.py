@@ -1,6 +1,7 @@
 """Loading, exporting and running a version."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
@@ -90,6 +91,83 @@ def test_a_network_is_fitted_for_the_second_frame_or_for_whoever_asks_for_the_en
     assert list(first["label"]) == list(second["label"])
     assert list(first["score"]) == pytest.approx(list(second["score"]), abs=1e-6)
     assert top2.engine().loaded.layout.last is not None
+
+
+@pytest.fixture
+def windows_of(monkeypatch):
+    """Let a frame run in windows of so many rows, and note in which thread each was tokenised."""
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    prepared, original = [], Engine.prepared
+
+    def prepare(engine, window, *arguments, **options):
+        ready = original(engine, window, *arguments, **options)
+        prepared.append(threading.current_thread())
+        return ready
+
+    def rows(count):
+        monkeypatch.setattr("airflow_provider_hfreg.registry.running._WINDOW_ROWS", count)
+        monkeypatch.setattr(Engine, "prepared", prepare)
+        return prepared
+
+    return rows
+
+
+def test_the_next_window_is_tokenised_while_one_runs(best, windows_of):
+    frame = pd.DataFrame({"text": [f"{TEXTS[row % 3]} {row}" for row in range(40)]})
+    expected = best.run(frame)
+    prepared, waited = windows_of(8), []
+
+    def at_forward(*_):
+        until = time.monotonic() + 20
+        wanted = min(5, 2 + len(waited))
+        while len(prepared) < wanted and time.monotonic() < until:
+            time.sleep(0.001)
+        waited.append(len(prepared) >= wanted)
+
+    hook = best.engine().loaded.network.register_forward_pre_hook(at_forward)
+    try:
+        result = best.run(frame)
+    finally:
+        hook.remove()
+    assert waited == [True] * 5
+    here = threading.current_thread()
+    assert [thread is here for thread in prepared] == [True, False, False, False, False]
+    assert list(result["label"]) == list(expected["label"])
+    assert list(result["score"]) == pytest.approx(list(expected["score"]), abs=1e-6)
+
+
+def test_a_frame_of_one_window_runs_without_another_thread(best, windows_of):
+    prepared, before = windows_of(8), set(threading.enumerate())
+    seen = []
+    hook = best.engine().loaded.network.register_forward_hook(lambda *_: seen.append(set(threading.enumerate())))
+    try:
+        best.run(pd.DataFrame({"text": TEXTS}))
+    finally:
+        hook.remove()
+    assert prepared == [threading.current_thread()]
+    assert all(threads <= before for threads in seen)
+
+
+@pytest.mark.parametrize("fails", [1, 3])
+def test_a_window_that_cannot_be_tokenised_ends_the_run_and_leaves_no_thread(best, monkeypatch, fails):
+    from airflow_provider_hfreg.inference.engine import Engine
+
+    called, original = [], Engine.prepared
+
+    def prepare(engine, window, *arguments, **options):
+        called.append(window)
+        if len(called) == fails:
+            raise OSError("broken")
+        return original(engine, window, *arguments, **options)
+
+    monkeypatch.setattr("airflow_provider_hfreg.registry.running._WINDOW_ROWS", 8)
+    monkeypatch.setattr(Engine, "prepared", prepare)
+    before = set(threading.enumerate())
+    with pytest.raises(OSError, match="broken"):
+        best.run(pd.DataFrame({"text": TEXTS * 20}))
+    assert len(called) == fails
+    assert set(threading.enumerate()) <= before
 
 
 def test_failed_rows_are_raised_after_all_ran_and_the_others_results_are_kept(best):
