@@ -154,7 +154,8 @@ class Engine:
 
     def _fit(self) -> None:
         if self._fitting.fit is not None:  # another thread may have been faster
-            self._fitting.loaded, self._fitting.fit = self._fitting.fit(self._fitting.loaded), None
+            # Anew in any case: what a loaded model remembers of its network is of the one that it was before.
+            self._fitting.loaded, self._fitting.fit = replace(self._fitting.fit(self._fitting.loaded)), None
 
     def with_token_budget(self, token_budget: int | None) -> Engine:
         """Return an engine on the same model whose batches have another budget; None: this one."""

@@ -27,6 +27,7 @@ from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.generation_settings import settings_of_pipeline
 from airflow_provider_hfreg.inference.importing import uncollected
 from airflow_provider_hfreg.inference.portable import load_tokenizer, portable_model_config
+from airflow_provider_hfreg.inference.prepacked import PrepackedLinear
 from airflow_provider_hfreg.inference.tokenization import token_limit
 from airflow_provider_hfreg.pipelines.base import Forward, PipelineTask, TaskContext
 from airflow_provider_hfreg.pipelines.catalog import get_task
@@ -69,6 +70,11 @@ class LoadedPipeline:
     def accepts(self) -> frozenset[str]:
         """Names of the network's arguments, those of the class that its own extends too."""
         return accepted_by(self.network)
+
+    @functools.cached_property
+    def is_prepacked(self) -> bool:
+        """Whether the network has prepacked layers, see :mod:`.prepacked`."""
+        return any(isinstance(module, PrepackedLinear) for module in self.network.modules())
 
     @functools.cached_property
     def names(self) -> frozenset[str]:

@@ -14,7 +14,6 @@ from typing import Any
 from airflow_provider_hfreg.errors import InvalidOptionError
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
-from airflow_provider_hfreg.inference.prepacked import PrepackedLinear
 from airflow_provider_hfreg.pipelines.precisions import PRECISION_NAMES, find_precision, meaning_of
 
 
@@ -71,5 +70,4 @@ def described(engine: Any, threads: int | None) -> dict[str, Any]:
 def layout_of(loaded: LoadedPipeline) -> str:
     """Return how a model's batches are laid out, as was found when it was loaded (:mod:`.fitting`): in a few words."""
     lies = "packed" if loaded.layout.packed else "one length at a time" if loaded.reads_padding else "padded"
-    is_prepacked = any(isinstance(module, PrepackedLinear) for module in loaded.network.modules())
-    return ", ".join([lies, *["rows leave"] * loaded.rows_leave, *["prepacked layers"] * is_prepacked])
+    return ", ".join([lies, *["rows leave"] * loaded.rows_leave, *["prepacked layers"] * loaded.is_prepacked])
