@@ -27,6 +27,28 @@ def test_an_optional_column_of_nothing_but_nan_is_no_second_text():
     assert window.errors == ()
 
 
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *("object", "string", "category", "float32", "Float64", "Int64", "boolean"),
+        *("datetime64[ns]", "timedelta64[ns]", "period[D]", pd.SparseDtype("float64")),
+        *(pd.ArrowDtype(pa.int64()), pd.ArrowDtype(pa.large_string())),
+    ],
+    ids=str,
+)
+def test_a_column_in_which_nothing_stands_passes_whatever_its_dtype(dtype):
+    column = pd.Series([None, None], dtype=dtype)
+    window = from_frame(pd.DataFrame({"text": ["a", "b"], "text_pair": column}), [TEXT, PAIR])
+    assert [(error.row, error.code, error.column) for error in window.errors] == [
+        (0, "null_value", "text_pair"),
+        (1, "null_value", "text_pair"),
+    ]
+    optional = from_frame(
+        pd.DataFrame({"text": ["a", "b"], "text_pair": column}), [TEXT, PAIR], optional=frozenset({"text_pair"})
+    )
+    assert optional.batch.column("text_pair").to_pylist() == [None, None]
+
+
 def test_a_required_column_of_nothing_but_nan_is_an_error_of_each_row():
     window = from_frame(pd.DataFrame({"text": [float("nan"), float("nan")]}), [TEXT])
     assert [(error.row, error.code) for error in window.errors] == [(0, "null_value"), (1, "null_value")]
