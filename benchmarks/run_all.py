@@ -8,8 +8,9 @@ is kept in ``figures.json`` beside this file: of some that are named, the others
 the machine that it was taken on. One that fails, or that says why it has nothing to compare with, is named at the end,
 stops no other, and keeps what it told before.
 
-``MKL_ENABLE_INSTRUCTIONS=AVX2`` before the command makes torch's own linear layers on an Intel processor as slow as
-they are on AMD's: half of what it can do. Such figures have sections of their own.
+``MKL_ENABLE_INSTRUCTIONS=AVX2`` before the command makes torch's own linear layers on an Intel processor about as slow
+as they are on AMD's that have AVX-512 (Zen 4 and later): half of what it can do. oneDNN's, which are prepacked, stay as
+they are. Such figures have sections of their own.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ _INTRODUCTION = """\
 # Benchmarks
 
 Written by `make bench`; each table is one run in which all ways took turns. CPU seconds of the process and wall-clock
-seconds, medians; of what many processes do, the wall clock alone. "MKL held to AVX2" stands in for an AMD processor:
-torch's own linear layers then reach half of what the processor can do, as they do on AMD's.
+seconds, medians; of what many processes do, the wall clock alone. "MKL held to AVX2" stands in for an AMD
+processor with AVX-512 (Zen 4 and later): torch's own linear layers, which all others use, then reach half of what the
+processor can do, as they do there (0.44, measured on a Zen 5), and prepacked ones all of it.
 """
 _NO_BENCHMARKS = {"inputs", "measuring", "pool_desk", "run_all", "yardstick"}
 _UNITS = {"cpu_s": "CPU", "wall_s": "wall"}

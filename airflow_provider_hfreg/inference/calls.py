@@ -27,7 +27,8 @@ import numpy as np
 import pyarrow as pa
 
 from airflow_provider_hfreg.errors import InferenceError, ModelLoadError
-from airflow_provider_hfreg.inference.engine import Engine, WindowResult, is_fatal, is_out_of_memory
+from airflow_provider_hfreg.inference.devices import is_fatal, is_out_of_memory
+from airflow_provider_hfreg.inference.engine import Engine, WindowResult
 from airflow_provider_hfreg.inference.execution import Executor
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.sampling import stream_seed

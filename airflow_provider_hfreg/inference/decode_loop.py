@@ -39,6 +39,7 @@ class DecodeLoop:
         tokens others have.
     :param shared: tokens that all prompts must begin with for them to be read once.
     :param at_once: tokens of prompts to read at a time, padding and all.
+    :param filling: keys and values of padding, which a mask hides.
     :param check: called before each such part; may raise.
     :ivar lengths: after the call, how many new tokens each row has, its end token included.
     :ivar padded_tokens: of all prompts, with the padding among which they were read.
@@ -50,9 +51,10 @@ class DecodeLoop:
         *,
         shared: int = _SHARED,
         at_once: int = _AT_ONCE,
+        filling: float = 0.0,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self._places, self._shared, self._at_once, self._check = places, shared, at_once, check
+        self._places, self._shared, self._at_once, self._filling, self._check = places, shared, at_once, filling, check
         self.lengths: list[int] = []
         self.padded_tokens = 0
 
@@ -85,6 +87,7 @@ class DecodeLoop:
             new_tokens=new_tokens,
             shared=self._shared,
             at_once=self._at_once,
+            filling=self._filling,
             check=self._check,
             **inputs,
         )

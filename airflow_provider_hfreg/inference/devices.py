@@ -1,14 +1,25 @@
-"""Which device a model is for, what is free on it, and what does not fit."""
+"""Which device a model is for, what is free on it, what does not fit, and which of its failures mean what."""
 
 from __future__ import annotations
 
 import psutil
 
-from airflow_provider_hfreg.errors import InvalidOptionError, ModelTooLargeError
+from airflow_provider_hfreg.errors import DeviceLostError, InvalidOptionError, ModelTooLargeError
 from airflow_provider_hfreg.inference.container import cgroup_free_bytes
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.pipelines.precisions import ELEMENT_BYTES
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
+
+# Allocators that raise a plain RuntimeError: of the CPU, oneDNN, CUDA's runtime and libraries, and Apple's.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator: can't allocate",
+    "could not create a memory object",
+    "bad_alloc",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
 
 
 def choose_device(device: str | None = None) -> str:
@@ -73,3 +84,28 @@ def format_bytes(size: int) -> str:
         if size >= scale:
             return f"{size / scale:,.2f} {unit}"
     return f"{size} bytes"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a device ran out of memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def is_fatal(error: Exception) -> bool:
+    """Tell whether the device answers nothing any more."""
+    # After a failed assertion on the device its context is lost: every later row would look bad.
+    return "CUDA error" in str(error) or "device-side assert" in str(error)
+
+
+def check_device(error: Exception) -> None:
+    """
+    Tell a failure after which nothing else can be tried.
+
+    :raises DeviceLostError: ``error`` is one.
+    """
+    if isinstance(error, DeviceLostError):
+        raise error
+    if is_fatal(error):
+        raise DeviceLostError(
+            f"The device failed and answers nothing any more: {error}. Start the process again."
+        ) from error

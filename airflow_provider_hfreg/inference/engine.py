@@ -23,9 +23,9 @@ from airflow_provider_hfreg.errors import UnknownParameterError
 from airflow_provider_hfreg.inference.ahead import Ahead, side_stream
 from airflow_provider_hfreg.inference.batch import Batch, Forwarder
 from airflow_provider_hfreg.inference.batching import cut_batches
+from airflow_provider_hfreg.inference.devices import is_fatal, is_out_of_memory
 from airflow_provider_hfreg.inference.execution import Executor
 from airflow_provider_hfreg.inference.forward import forwarder_for
-from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.generation_settings import Company
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.inference.single_pass import SinglePass
@@ -41,16 +41,6 @@ from airflow_provider_hfreg.signatures.rows import RowError
 # 1,536 wide, more of a narrow one, of which a forward costs more in calls than in arithmetic. Generation reads all
 # weights for each token, so there company pays.
 _CPU_BUDGET, _CPU_WIDTH, _CPU_GENERATION_BUDGET, _ACCELERATOR_BUDGET = 2_048, 1_536, 16_384, 65_536
-# Allocators that raise a plain RuntimeError: of the CPU, oneDNN, CUDA's runtime and libraries, and Apple's.
-_OUT_OF_MEMORY = (
-    "DefaultCPUAllocator: can't allocate",
-    "could not create a memory object",
-    "bad_alloc",
-    "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "MPS backend out of memory",
-)
 _CPU_CALLS = 24  # tokens of a network as wide that take as long as all calls of a forward
 
 
@@ -140,6 +130,11 @@ class Engine:
     def loaded(self) -> LoadedPipeline:
         """The model as it is now."""
         return self._fitting.loaded
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the model is as it will be."""
+        return self._fitting.fit is None
 
     @property
     def token_budget(self) -> int:
@@ -351,14 +346,3 @@ def _same_columns(task: PipelineTask, built: Mapping[str, Any], run: Mapping[str
 def _record_batch(features: Sequence[FeatureSpec], columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
     names = [feature.name for feature in features]
     return pa.RecordBatch.from_arrays([columns[name] for name in names], names=names)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether a device ran out of memory."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error) for sign in _OUT_OF_MEMORY)
-
-
-def is_fatal(error: Exception) -> bool:
-    """Tell whether the device answers nothing any more."""
-    # After a failed assertion on the device its context is lost: every later row would look bad.
-    return "CUDA error" in str(error) or "device-side assert" in str(error)

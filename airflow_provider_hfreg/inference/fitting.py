@@ -33,6 +33,7 @@ import pyarrow as pa
 
 from airflow_provider_hfreg.inference.arrangement import Layout
 from airflow_provider_hfreg.inference.batch import Batch
+from airflow_provider_hfreg.inference.devices import check_device
 from airflow_provider_hfreg.inference.forward import forwarder_for
 from airflow_provider_hfreg.inference.frameworks import torch, transformers
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
@@ -91,18 +92,28 @@ def fitted(loaded: LoadedPipeline, *, prepacks: Callable[[Any], bool] = is_worth
     Return a loaded model as fast as it was seen to be right; its network is changed and must be nobody else's.
 
     On an accelerator, too, but for its linear layers. A network that a short text turns to another attention for good
-    (BigBird's) is left as it is.
+    (BigBird's) is left as it is. Whatever ends this before its end, an interrupt too, leaves the network as it came.
 
     :param prepacks: tells whether prepacked layers are faster for a network, here.
+    :raises DeviceLostError: the device answers nothing any more.
     """
     if _has_switch(loaded.network):
         return loaded
-    if loaded.task.forward is Forward.GENERATE:
-        return _fitted_generator(loaded, prepacks)
-    return _fitted_encoder(loaded, prepacks)
+    fit = _fitted_generator if loaded.task.forward is Forward.GENERATE else _fitted_encoder
+    with contextlib.ExitStack() as undo:
+        try:
+            found = fit(loaded, prepacks, undo)
+        except Exception as error:  # noqa: BLE001  as in a comparison: it runs as it came
+            failed = error
+        else:
+            undo.pop_all()
+            return found
+    return _uncompared(loaded, failed)
 
 
-def _fitted_encoder(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> LoadedPipeline:
+def _fitted_encoder(
+    loaded: LoadedPipeline, prepacks: Callable[[Any], bool], undo: contextlib.ExitStack
+) -> LoadedPipeline:
     trials = _TRIALS[loaded.task.forward]
     try:
         together = _batch(loaded)
@@ -113,7 +124,7 @@ def _fitted_encoder(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> 
 
     def arranged(layout: Layout, how: str | None) -> LoadedPipeline | None:
         candidate = replace(loaded, layout=layout)
-        with _attention(loaded, packed=layout.packed) as keep:
+        with _attention(loaded, undo, packed=layout.packed) as keep:
             if _agrees(loaded, expected, lambda: _outputs(candidate, trials, [together]), how):
                 keep()
                 return candidate
@@ -121,7 +132,7 @@ def _fitted_encoder(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> 
 
     layouts = list(_candidates(loaded))
     if loaded.device.type == "cpu" and prepacks(loaded.network):
-        back = prepack(loaded.network)
+        back = undo.callback(prepack(loaded.network))
         # Mostly all of it is right, which one pass tells; what is not is looked for then, one thing after the other.
         found = arranged(layouts[0], None) if layouts else None
         if found is not None:
@@ -137,7 +148,9 @@ def _fitted_encoder(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> 
     return _with_padding(loaded, expected, lambda: _outputs(loaded, trials, [together]))
 
 
-def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -> LoadedPipeline:
+def _fitted_generator(
+    loaded: LoadedPipeline, prepacks: Callable[[Any], bool], undo: contextlib.ExitStack
+) -> LoadedPipeline:
     try:
         expected = scores_alone(loaded)
         among_padding = scores_padded(loaded)
@@ -146,7 +159,7 @@ def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -
         return _uncompared(loaded, error)
     loaded = _with_padding(loaded, first_steps(expected), lambda: first_steps(among_padding))
     if loaded.device.type == "cpu" and prepacks(loaded.network):
-        back = prepack(loaded.network)
+        back = undo.callback(prepack(loaded.network))
         if not _agrees(loaded, expected, lambda: scores_alone(loaded), _PREPACKED):
             back()
     # What runs otherwise are padded batches: how far rounding carries those is no fault, as long as it is rounding.
@@ -165,6 +178,7 @@ def _fitted_generator(loaded: LoadedPipeline, prepacks: Callable[[Any], bool]) -
 
 
 def _uncompared(loaded: LoadedPipeline, error: Exception) -> LoadedPipeline:
+    check_device(error)
     name = type(loaded.network).__name__
     log.warning("%s cannot be compared and is run as it is, texts of one length together: %s", name, error)
     return replace(loaded, reads_padding=True)
@@ -199,12 +213,13 @@ def _depends_on_longest(network: Any) -> bool:
 
 
 @contextlib.contextmanager
-def _attention(loaded: LoadedPipeline, *, packed: bool) -> Iterator[Callable[[], None]]:
+def _attention(loaded: LoadedPipeline, undo: contextlib.ExitStack, *, packed: bool) -> Iterator[Callable[[], None]]:
     """Switch the network to the attention of a layout, and back unless it is kept."""
     own = loaded.network.config._attn_implementation  # noqa: SLF001  there is no public name to read it by
     kept: list[bool] = []
     if packed:
         register()
+        undo.callback(loaded.network.set_attn_implementation, own)
         loaded.network.set_attn_implementation(PACKED)
     yield lambda: kept.append(True)
     if packed and not kept:
@@ -273,6 +288,7 @@ def _agrees(
     try:
         difference = _difference(expected, run())
     except Exception as error:  # noqa: BLE001  whatever a network raises at this, it cannot be run so
+        check_device(error)
         if how is not None:
             log.warning("%s cannot be run %s and is run without: %s: %s", name, how, type(error).__name__, error)
         return False

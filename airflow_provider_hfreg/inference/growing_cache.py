@@ -26,11 +26,12 @@ class GrowingLayer(transformers.cache_utils.DynamicLayer):  # type: ignore[misc]
 
     :param places: rows that there is room for.
     :param columns: as many.
+    :param filling: what stands where nothing was written; masks hide it.
     """
 
-    def __init__(self, places: int, columns: int) -> None:
+    def __init__(self, places: int, columns: int, filling: float = 0.0) -> None:
         super().__init__()
-        self._places, self._columns = places, columns
+        self._places, self._columns, self._filling = places, columns, filling
         self._room: list[torch.Tensor] = []
         self._rows, self._first, self._end = slice(0, places), 0, 0
 
@@ -43,9 +44,9 @@ class GrowingLayer(transformers.cache_utils.DynamicLayer):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Take in new columns of the rows in use and return all of theirs."""
         if not self._room:
-            # Zeros: whatever a mask hides is still multiplied by nought, and nought times a stray NaN is NaN.
+            # Numbers: whatever a mask hides is still multiplied by nought, and nought times a stray NaN is NaN.
             self._room = [
-                states.new_zeros(self._places, states.shape[1], self._columns, states.shape[3])
+                states.new_full((self._places, states.shape[1], self._columns, states.shape[3]), self._filling)
                 for states in (key_states, value_states)
             ]
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
@@ -64,7 +65,7 @@ class GrowingLayer(transformers.cache_utils.DynamicLayer):  # type: ignore[misc]
     def clear(self, rows: slice) -> None:
         """Forget what rows held that have left: of whoever takes their places it is the padding."""
         for room in self._room:
-            room[rows].zero_()
+            room[rows] = self._filling
 
     def move(self, holes: torch.Tensor, sources: torch.Tensor) -> None:
         """Put the rows ``sources``, of those in use, where the rows ``holes`` were."""
@@ -75,19 +76,19 @@ class GrowingLayer(transformers.cache_utils.DynamicLayer):  # type: ignore[misc]
         """
         Write columns of some keys and values, [heads, columns, width], before a column of rows, of all rows at once.
 
-        :param places: int64 [rows, columns]: which of them; negative for nought.
+        :param places: int64 [rows, columns]: which of them; negative for none.
         """
         nothing = (places < 0)[:, None, :, None]
         for room, known in zip(self._room, states, strict=True):
             new = known[:, places.clamp(min=0)].transpose(0, 1)
-            room[rows, :, end - new.shape[2] : end] = new.masked_fill(nothing, 0)
+            room[rows, :, end - new.shape[2] : end] = new.masked_fill(nothing, self._filling)
 
     def rebuild(self, columns: int, end: int) -> None:
         """Make room for so many columns; those in use end at ``end`` there."""
         first = end - (self._end - self._first)
         for place, states in enumerate((self.keys, self.values)):
             before = self._room[place]
-            self._room[place] = before.new_zeros(*before.shape[:2], columns, before.shape[3])
+            self._room[place] = before.new_full((*before.shape[:2], columns, before.shape[3]), self._filling)
             self._room[place][self._rows, :, first:end] = states
         self.use(self._rows, first, end)
 
@@ -100,11 +101,12 @@ class Room:
     :param places: rows that there is room for.
     :param width: columns of the longest row that may join.
     :param new: columns that a row may add.
+    :param filling: of places and columns that hold nothing.
     """
 
-    def __init__(self, cache: Any, places: int, width: int, new: int = _SPARE) -> None:
+    def __init__(self, cache: Any, places: int, width: int, new: int = _SPARE, *, filling: float = 0.0) -> None:
         self._spare = max(1, min(_SPARE, new))
-        self.layers = [GrowingLayer(places, width + self._spare) for _ in plain_layers(cache)]
+        self.layers = [GrowingLayer(places, width + self._spare, filling) for _ in plain_layers(cache)]
         self._width, self._end, self._columns = width, width, width + self._spare
 
     def clear(self, rows: slice) -> None:

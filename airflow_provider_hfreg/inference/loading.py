@@ -14,6 +14,7 @@ import functools
 import inspect
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -217,9 +218,7 @@ def load_network(
     """
     with as_load_error(folder, spec), quiet():
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        with uncollected():
-            transformers.PreTrainedModel  # noqa: B018  transformers imports what is asked for, and every network is one
-            model_class = class_of(config)
+        model_class = _imported(lambda: class_of(config))
         network, report = model_class.from_pretrained(
             folder,
             **(portable_model_config(config) if transformers.__version__.startswith("4.") else {}),
@@ -232,6 +231,15 @@ def load_network(
         network = network.eval().to(device)
     _check_complete(report, folder, spec, unread=unread)
     return network
+
+
+def _imported(model_class: Callable[[], Any]) -> Any:
+    """Return the class that a network is built with; what all of them need is imported for the first of them alone."""
+    if "transformers.modeling_utils" in sys.modules:
+        return model_class()
+    with uncollected():
+        transformers.PreTrainedModel  # noqa: B018  transformers imports what is asked for
+        return model_class()
 
 
 def _attention(spec: PipelineSpec, device: str) -> str | None:

@@ -49,6 +49,7 @@ class Decoder:
         new_tokens: int,
         shared: int,
         at_once: int,
+        filling: float,
         check: Callable[[], None],
         past_key_values: Any,
         attention_mask: torch.Tensor | None = None,
@@ -60,7 +61,7 @@ class Decoder:
         rows, width = input_ids.shape
         mask = input_ids.new_ones(rows, width) if attention_mask is None else attention_mask
         self._prompt_lengths = Lengths.counted(mask)
-        self._room = Room(past_key_values, places, width, new_tokens)
+        self._room = Room(past_key_values, places, width, new_tokens, filling=filling)
         self._cache = cache_of(self._room.layers)
         self._lengths = self._prompt_lengths.at(slice(0))  # of the rows that are there: prompt and what follows
         self._counts = "position_ids" in inspect.signature(model.forward).parameters
@@ -153,6 +154,7 @@ class EncoderDecoder:
         new_tokens: int,
         shared: int,  # noqa: ARG002  an encoder looks at both sides of a token, so no beginning is read apart
         at_once: int,
+        filling: float,
         check: Callable[[], None],
         past_key_values: Any,
         encoder_outputs: Any,
@@ -163,9 +165,10 @@ class EncoderDecoder:
         self._starts, self._unread, self._mask = input_ids, encoder_outputs[0][..., 0], attention_mask
         self.padded_tokens = 0
         self._unread_lengths = Lengths.counted(attention_mask)
-        self._room = Room(past_key_values.self_attention_cache, places, input_ids.shape[1], new_tokens)
+        own = past_key_values.self_attention_cache
+        self._room = Room(own, places, input_ids.shape[1], new_tokens, filling=filling)
         text_layers = plain_layers(past_key_values.cross_attention_cache)
-        self._texts = [GrowingLayer(places, attention_mask.shape[1]) for _ in text_layers]
+        self._texts = [GrowingLayer(places, attention_mask.shape[1], filling) for _ in text_layers]
         self._cache = transformers.EncoderDecoderCache(cache_of(self._room.layers), cache_of(self._texts))
         # Of the rows that are there: tokens of the text, and those that follow.
         self._lengths = self._written = self._unread_lengths.at(slice(0))

@@ -27,6 +27,7 @@ _BEGINNING = 3  # tokens of all
 _PROMPTS = (6, 17, 6, 1, 11)  # tokens of each, behind those
 _STEPS = (4, 1, 2, 3, 2)  # after which each leaves: one is there while others join, and goes on beside them
 _PLACES = 3
+_FILLING = 8.0  # of padding: a network that looks at it (LED's decoder does) then differs by more than half precision
 _AT_ONCE = 24  # tokens: some prompts are read together, some apart
 
 Scores = Mapping[str, npt.NDArray[np.float64]]
@@ -47,7 +48,7 @@ def scores_together(loaded: LoadedPipeline, *, waiting: bool) -> Scores:
     :param waiting: some of them for a place.
     """
     prompts = _prompts(loaded)
-    loop = DecodeLoop(_PLACES if waiting else None, shared=_BEGINNING, at_once=_AT_ONCE)
+    loop = DecodeLoop(_PLACES if waiting else None, shared=_BEGINNING, at_once=_AT_ONCE, filling=_FILLING)
     return _scores(loaded, prompts, range(len(prompts)), loop=loop)
 
 

@@ -16,6 +16,9 @@ from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.inference.loading import LoadedPipeline
 from airflow_provider_hfreg.pipelines.precisions import PRECISION_NAMES, find_precision, meaning_of
 
+AS_IT_CAME = "as it came"
+"""The layout of a first row, which shares no batch: the network was not looked at yet."""
+
 
 def precision_named(given: str | None) -> str | None:
     """
@@ -63,11 +66,12 @@ def described(engine: Any, threads: int | None) -> dict[str, Any]:
         "numerics": meaning_of(precision),
         "threads": threads or torch.get_num_threads(),
         "token_budget": engine.token_budget,
-        "layout": layout_of(loaded),
+        "layout": layout_of(loaded) if engine.is_fitted else AS_IT_CAME,
     }
 
 
 def layout_of(loaded: LoadedPipeline) -> str:
-    """Return how a model's batches are laid out, as was found when it was loaded (:mod:`.fitting`): in a few words."""
+    """Return how a fitted model's batches are laid out (:mod:`.fitting`): in a few words."""
     lies = "packed" if loaded.layout.packed else "one length at a time" if loaded.reads_padding else "padded"
-    return ", ".join([lies, *["rows leave"] * loaded.rows_leave, *["prepacked layers"] * loaded.is_prepacked])
+    more = {"rows leave": loaded.rows_leave, "rows wait": loaded.rows_wait, "prepacked layers": loaded.is_prepacked}
+    return ", ".join([lies, *(name for name, is_so in more.items() if is_so)])

@@ -8,7 +8,7 @@ takes some milliseconds; numbers differ in the last bit.
 
 A prepacked layer cannot be trained, saved or moved to another device: only the engine's own copy of a network is
 prepacked, never one that a user holds. What reads a layer's ``weight`` instead of calling the layer gets NaN and not a
-stale number; the comparison at loading (:mod:`.fitting`) meets it and puts the layers back.
+stale number; the comparison (:mod:`.fitting`) meets it and puts the layers back.
 """
 
 from __future__ import annotations
@@ -49,19 +49,23 @@ class PrepackedLinear(torch.nn.Module):
 
 def prepack(network: torch.nn.Module) -> Callable[[], None]:
     """
-    Replace the network's linear layers.
+    Replace the network's linear layers, all or none of them.
 
     :return: puts them back.
     """
     layers = linear_layers(network)
-    made: dict[int, PrepackedLinear] = {}
-    for path, layer in layers.items():
-        _put(network, path, made.setdefault(id(layer), PrepackedLinear(layer)))
 
     def back() -> None:
         for path, layer in layers.items():
             _put(network, path, layer)
 
+    made: dict[int, PrepackedLinear] = {}
+    try:
+        for path, layer in layers.items():
+            _put(network, path, made.setdefault(id(layer), PrepackedLinear(layer)))
+    except BaseException:
+        back()
+        raise
     return back
 
 

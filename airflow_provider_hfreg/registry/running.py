@@ -125,7 +125,7 @@ def _run_window(
     columns: pa.Schema,
     seed: int,
 ) -> FrameResult:
-    """Run the good rows a few thousand at a time, so that memory is bounded by that and the outputs."""
+    """Run the good rows a few thousand at a time, so that memory is bounded by two such windows and the outputs."""
     rows, outputs, errors, truncated_rows = [], [], list(window.errors), 0
 
     def prepared(start: int) -> tuple[npt.NDArray[np.int64], Callable[..., WindowResult]]:
@@ -136,6 +136,8 @@ def _run_window(
             batch, params, output_format=output_format, seed=seed, first_row=positions
         )
 
+    if window.batch.num_rows > _WINDOW_ROWS:
+        resident.engine.fit()  # else the first two windows would wait for the one that is tokenised beside them
     with contextlib.closing(_one_ahead(prepared, range(0, window.batch.num_rows, _WINDOW_ROWS))) as ready:
         for positions, run in ready:
             with resident.lock:  # per window, so that two callers take turns

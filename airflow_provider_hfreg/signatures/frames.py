@@ -60,6 +60,8 @@ def _check_frame(frame: Any) -> None:
 
 def _read_series(series: Any, feature: FeatureSpec, key: ColumnKey) -> tuple[pa.Array, tuple[RowError, ...]]:
     if series.dtype == object:
+        if series.isna().to_numpy().all():
+            return pa.nulls(len(series)), ()  # NumPy's own NaT and NaN among them, which Arrow takes for values
         return from_cells(series.to_numpy(), feature, column=key)
     try:
         array = pa.array(series, from_pandas=True)

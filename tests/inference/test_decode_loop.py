@@ -557,6 +557,39 @@ def test_a_row_whose_numbers_fail_spoils_none_that_takes_its_place(folder_of, tm
     assert together[2, width:].tolist() == alone[0, 4:].tolist()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_decoder_that_looks_at_padding_lets_nobody_join_in_coarse_numbers_either(dtype, tmp_path):
+    """LED's, at a step: keys of nought take little of its attention, less than half precision rounds."""
+    from dataclasses import replace
+
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.frameworks import transformers
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+    from airflow_provider_hfreg.pipelines.folder import describe_folder
+    from airflow_provider_hfreg.testing.models import unigram_tokenizer, write_model
+
+    tokenizer = unigram_tokenizer()
+    sides = {f"{side}_{what}": 2 for side in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+    config = transformers.LEDConfig(
+        d_model=32,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_encoder_position_embeddings=128,
+        max_decoder_position_embeddings=64,
+        attention_window=8,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.eos_token_id,
+        forced_eos_token_id=None,
+        **sides,
+    )
+    folder = write_model(tmp_path / "led", transformers.AutoModelForSeq2SeqLM, config, tokenizer, 0)
+    spec = replace(describe_folder(folder, "text2text-generation", {}), dtype=dtype)
+    loaded = fitted(load_pipeline(folder, spec, device="cpu"))
+    assert (loaded.rows_leave, loaded.rows_wait) == (True, False)
+
+
 @pytest.mark.parametrize("kind", ["longrope", "dynamic"])
 def test_positions_that_depend_on_the_longest_text_keep_all_rows_in_their_batch(kind):
     from airflow_provider_hfreg.inference.fitting import _depends_on_longest

@@ -1,6 +1,8 @@
 """Whatever a network is fitted with, its numbers are those of each sequence alone; and only what is proven is kept."""
 
+import contextlib
 import functools
+import itertools
 import json
 from unittest import mock
 
@@ -320,6 +322,53 @@ def test_layers_whose_weights_are_read_and_not_called_are_put_back(load, caplog)
     assert "with prepacked linear layers" in caplog.text
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("could not create a memory object")], ids=repr)
+@pytest.mark.parametrize("task", ["text-classification", "text-generation"])
+def test_whatever_ends_the_fitting_leaves_no_network_half_changed(task, error, tmp_path, folders):
+    """At each call of the network, and at each layer that is prepacked."""
+    from airflow_provider_hfreg.inference.fitting import fitted
+    from airflow_provider_hfreg.inference.frameworks import torch
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+    from airflow_provider_hfreg.inference.packed import PACKED
+    from airflow_provider_hfreg.inference.prepacked import PrepackedLinear, linear_layers
+    from airflow_provider_hfreg.pipelines.folder import describe_folder
+    from airflow_provider_hfreg.testing.models import text_generator
+
+    folder = (
+        folders(task, "bert")
+        if task == "text-classification"
+        else text_generator(tmp_path / "model", architecture="llama")
+    )
+    reorder = torch.ops.mkldnn._reorder_linear_weight
+    endings = set()
+    for last in itertools.count():
+        loaded = load_pipeline(folder, describe_folder(folder, task, {}), device="cpu")
+        own, every, left = loaded.network.config._attn_implementation, len(linear_layers(loaded.network)), [last]
+
+        def fail(*_, left=left):
+            left[0] -= 1
+            if left[0] == -1:
+                raise error
+
+        loaded.network.register_forward_pre_hook(fail)
+        found = None
+        prepacking = mock.patch.object(torch.ops.mkldnn, "_reorder_linear_weight", lambda *of: fail() or reorder(*of))
+        with prepacking, contextlib.suppress(KeyboardInterrupt):
+            found = fitted(loaded, prepacks=lambda _: True)
+        prepacked = sum(isinstance(module, PrepackedLinear) for module in loaded.network.modules())
+        packed = loaded.network.config._attn_implementation == PACKED
+        assert prepacked in (0, every)
+        assert packed or loaded.network.config._attn_implementation == own
+        assert packed == (found is not None and found.layout.packed)
+        assert found is not None or not prepacked
+        endings.add((found is None, bool(prepacked)))
+        if left[0] >= 0:
+            break
+    assert last > 10
+    assert (False, True) in endings
+    assert ((True, False) in endings) == isinstance(error, KeyboardInterrupt)
+
+
 def test_what_a_user_loads_is_as_transformers_made_it_though_the_engine_has_run(tmp_path, folders):
     import pandas as pd
 
@@ -330,8 +379,10 @@ def test_what_a_user_loads_is_as_transformers_made_it_though_the_engine_has_run(
     for task in ("text-classification", "feature-extraction"):
         version = registry.log_folder(folders(task, "bert"), model_name=task, version_name="v1", task=task)
         column = version.show_functions()[0]["signature"].inputs[0].name
-        frame = pd.DataFrame({column: ["a film"], "text_pair": [None]})
-        version.run(frame)
+        version.run(pd.DataFrame({column: ["a film", "a good film"], "text_pair": [None, None]}))
+        engine = version.engine(device="cpu")
+        assert engine.is_fitted
+        assert engine.loaded.layout.last is not None
 
         network = version.load().model
 

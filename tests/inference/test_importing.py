@@ -53,3 +53,18 @@ def test_it_is_on_again_after_an_import_that_failed(collector):
     with pytest.raises(ImportError), uncollected():
         raise ImportError("no such library")
     assert collector.isenabled()
+
+
+def test_a_load_ages_nothing(tmp_path, collector):
+    """What the loads before it dropped, and a cycle holds, is looked for as ever."""
+    from airflow_provider_hfreg.inference.loading import load_pipeline
+    from airflow_provider_hfreg.pipelines.folder import describe_folder
+    from airflow_provider_hfreg.testing.encoder_models import sequence_classifier
+
+    folder = sequence_classifier(tmp_path / "model")
+    spec = describe_folder(folder, "text-classification", {})
+    load_pipeline(folder, spec, device="cpu")  # the first one imports
+    dropped = weakref.ref(Cycle())
+    load_pipeline(folder, spec, device="cpu")
+    collector.collect(1)  # all but what is old
+    assert dropped() is None

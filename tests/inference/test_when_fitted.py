@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_hfreg.errors import DeviceLostError
 from airflow_provider_hfreg.inference.engine import Engine
 from airflow_provider_hfreg.inference.fitting import fitted
 from airflow_provider_hfreg.inference.loading import load_pipeline
+from airflow_provider_hfreg.inference.numerics import described
 from airflow_provider_hfreg.pipelines.folder import describe_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -144,3 +146,30 @@ def test_a_prompt_writes_what_it_writes_in_a_fitted_engine(generators, prompt_wi
     assert len(fittings) == 1
     assert engine.loaded.rows_leave
     assert again.outputs == first.outputs
+
+
+def test_a_run_tells_no_layout_that_nobody_found_yet(lazy, text_window):
+    """ConvBERT reads padding, and as one sequence has none, its first run does not know."""
+    engine, _ = lazy("convbert")
+    engine.run(text_window(ONE))
+    assert described(engine, None)["layout"] == "as it came"
+    engine.run(text_window(SEVERAL))
+    assert described(engine, None)["layout"] == "one length at a time, prepacked layers"
+
+
+def test_layers_that_were_prepacked_after_a_first_run_are_told(lazy, text_window):
+    engine, _ = lazy("mpnet")
+    engine.run(text_window(ONE))
+    assert not engine.loaded.is_prepacked
+    engine.run(text_window(ONE))
+    assert engine.loaded.is_prepacked
+
+
+def test_a_device_that_is_lost_while_a_network_is_fitted_is_lost(load, text_window):
+    def fail(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    loaded = load("bert")
+    loaded.network.register_forward_pre_hook(fail)
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        Engine(loaded, fit=fitted).run(text_window(SEVERAL))
