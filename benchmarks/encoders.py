@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import inputs
-from measuring import arguments, best_of, interleaved, on_devices, parsed, seconds_of, settings_of, tell
-
-_SIZES = (1, 8, 32)
+from measuring import arguments, batch_sizes, best_of, interleaved, on_devices, parsed, seconds_of, settings_of, tell
 
 
 def main() -> None:
@@ -64,10 +62,11 @@ def _measure(folder: Path, model: Path, options: Any) -> None:
     frame = pd.DataFrame({"text": texts, "text_pair": [None] * len(texts)})
     pipe = transformers.pipeline("text-classification", str(model), device=device, dtype=getattr(torch, dtype))
     by_length = sorted(texts, key=lambda text: -len(text))
+    sizes = batch_sizes(device)
     plain: dict[str, Callable[[], Any]] = {
-        f"pipeline, {size}": lambda size=size: pipe(texts, batch_size=size, truncation=True) for size in _SIZES
+        f"pipeline, {size}": lambda size=size: pipe(texts, batch_size=size, truncation=True) for size in sizes
     }
-    plain["pipeline, 32 sorted"] = lambda: pipe(by_length, batch_size=32, truncation=True)
+    plain[f"pipeline, {sizes[-1]} sorted"] = lambda: pipe(by_length, batch_size=sizes[-1], truncation=True)
     engine = version.engine(device=device, precision=dtype)
     ours = functools.partial(version.run, frame, device=device, precision=dtype)
     timed = interleaved(

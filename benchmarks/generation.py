@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import inputs
-from measuring import arguments, best_of, interleaved, on_devices, parsed, seconds_of, settings_of, tell
+from measuring import arguments, batch_sizes, best_of, interleaved, on_devices, parsed, seconds_of, settings_of, tell
 from yardstick import by_ctranslate2
 
 _WORDS = 30_000  # of the vocabulary
 _NEW_TOKENS = 64
 _LONGEST = {"seq2seq": 250, "causal": 120}  # words of a prompt, one token each
 _TASKS = {"seq2seq": "text2text-generation", "causal": "text-generation"}
-_SIZES = (1, 8, 32)
 # A seeded T5 cannot be kept from repeating itself otherwise: its head is tied to its embeddings.
 _MORE: Mapping[str, Mapping[str, Any]] = {"seq2seq": {"no_repeat_ngram_size": 1}, "causal": {}}
 
@@ -59,9 +58,10 @@ def _measure(kind: str, folder: Path, options: Any) -> None:
     loaded = version.engine(device=device, precision=dtype).loaded
     run = functools.partial(version.run, frame, device=device, precision=dtype)
     ways: dict[str, Callable[[], Any]] = {"ours": run}
-    ways |= {f"generate, {size}": lambda size=size: plain.texts(texts, size, ends) for size in _SIZES}
+    sizes = batch_sizes(device)
+    ways |= {f"generate, {size}": lambda size=size: plain.texts(texts, size, ends) for size in sizes}
     by_length = sorted(texts, key=lambda text: -len(text.split()))
-    ways["generate, 32 sorted"] = lambda: plain.texts(by_length, 32, ends)
+    ways[f"generate, {sizes[-1]} sorted"] = lambda: plain.texts(by_length, sizes[-1], ends)
     best_among = [name for name in ways if name != "ours"]
     yardstick = None
     if device == "cpu":
@@ -72,7 +72,7 @@ def _measure(kind: str, folder: Path, options: Any) -> None:
             ends=ends,
             most_tokens=_NEW_TOKENS,
             threads=options.threads,
-            batch_size=max(_SIZES),
+            batch_size=sizes[-1],
         )
     if yardstick is not None:
         ways["CTranslate2, 32"] = lambda: yardstick(texts)

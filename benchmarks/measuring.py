@@ -50,6 +50,11 @@ def on_devices(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
+def batch_sizes(device: str) -> tuple[int, ...]:
+    """Return the batches with which others are tried; the largest one sorted by length, too."""
+    return (1, 8, 32) if device == "cpu" else (8, 32, 128, 512)
+
+
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """Return what of the options the figures depend on; a device and numbers where they are not the usual ones."""
     settings = {"rows": options.rows, "threads": options.threads, "repeat": options.repeat}
