@@ -99,11 +99,11 @@ def _child(way: str, folder: Path, rows: int) -> dict[str, float]:
     from airflow_provider_hfreg.runs.spec import BatchRequest
 
     version = Registry((folder / "registry").as_uri(), cache_folder=folder / "cache").resolve("text-classification/v1")
-    version.engine(device="cpu")  # loads
+    engine = version.engine(device="cpu")
     request = BatchRequest(
         (folder / f"in-{rows}").as_uri(), (folder / f"out-{os.getpid()}").as_uri(), rows_per_shard=_SHARD_ROWS
     )
-    forward = limit(version, inputs.texts(min(rows, _DIRECT_TEXTS), longest=30)) if way != "ours" else None
+    forward = limit(engine, inputs.texts(min(rows, _DIRECT_TEXTS), longest=30)) if way != "ours" else None
     cpu_s, wall_s = time.process_time(), time.perf_counter()
     if forward is None:
         report = run_batch(request, version=version, identity="bench", registry_url=version.registry_url)
