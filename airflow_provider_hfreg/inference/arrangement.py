@@ -137,7 +137,7 @@ def arranged(columns: Mapping[str, Ragged], loaded: Any, accepts: frozenset[str]
     if loaded.layout.packed:
         return Arranged(end_to_end(accepted, loaded.network, loaded.layout.way), lengths, None)
     # Positions are counted from the left, and a classifier on a decoder finds the last token by the mask.
-    inputs = padded(accepted, loaded.tokenizer, loaded.device, side="right")
+    inputs = padded(accepted, loaded.padding, loaded.device, side="right")
     # Not asked of the mask: how many tokens there are, a GPU would have to be waited for.
     places = np.flatnonzero(np.arange(lengths.max(initial=0)) < lengths[:, None])
     if "attention_mask" not in accepts:

@@ -107,7 +107,7 @@ class GenerateForwarder:
         given = batch.columns["input_ids"]
         prompts = self._prompts(given.take(np.repeat(np.arange(len(given)), self._rows_each)))
         side: Literal["left", "right"] = "left" if self._decoder_only else "right"
-        inputs = padded({"input_ids": prompts}, self._loaded.tokenizer, self._loaded.device, side=side)
+        inputs = padded({"input_ids": prompts}, self._loaded.padding, self._loaded.device, side=side)
         start = inputs["input_ids"].shape[1] if self._decoder_only else 1
         stop = None if self._stop is None or self._settings.searches else StopStrings(self._stop, start)
         cancelling = _Cancelling(batch.cancelled)

@@ -78,6 +78,15 @@ class LoadedPipeline:
         return any(isinstance(module, PrepackedLinear) for module in self.network.modules())
 
     @functools.cached_property
+    def padding(self) -> Mapping[str, int]:
+        """What a batch's inputs are filled up with: a token that the network has a vector for, which the mask hides."""
+        pad = self.tokenizer.pad_token_id or 0
+        return {
+            "input_ids": pad if _has_vector(self.network, pad) else 0,
+            "token_type_ids": getattr(self.tokenizer, "pad_token_type_id", 0),
+        }
+
+    @functools.cached_property
     def names(self) -> frozenset[str]:
         """Names of the network's arguments, by its own class alone."""
         return frozenset(inspect.signature(self.network.forward).parameters)
@@ -273,6 +282,14 @@ def _give_pad_token(network: Any, tokenizer: Any) -> None:
             tokenizer.pad_token = tokenizer.convert_ids_to_tokens(first)
     if getattr(network.config, "pad_token_id", None) is None:
         network.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _has_vector(network: Any, token: int) -> bool:
+    """Tell whether a network knows a token: a pad token is often added to a tokenizer alone."""
+    try:
+        return token < len(network.get_input_embeddings().weight)
+    except (AttributeError, NotImplementedError, TypeError):
+        return True  # a network of somebody's own that does not say; it was made for its tokenizer
 
 
 def _positions(network: Any) -> int | None:

@@ -101,7 +101,7 @@ def _scores(
 ) -> Scores:
     network = loaded.network
     side: Literal["left", "right"] = "right" if network.config.is_encoder_decoder else "left"
-    inputs = padded({"input_ids": Ragged.of_lists(prompts)}, loaded.tokenizer, loaded.device, side=side)
+    inputs = padded({"input_ids": Ragged.of_lists(prompts)}, loaded.padding, loaded.device, side=side)
     noted = _Noted(rows)
     with torch.inference_mode():
         network.generate(
@@ -110,7 +110,7 @@ def _scores(
             max_new_tokens=max(_STEPS) + 1,
             eos_token_id=None,
             stop_strings=None,
-            pad_token_id=loaded.tokenizer.pad_token_id or 0,
+            pad_token_id=loaded.padding["input_ids"],
             logits_processor=transformers.LogitsProcessorList([noted]),
             stopping_criteria=transformers.StoppingCriteriaList([_LeavesAtItsStep(rows)]),
             **({} if loop is None else loop.arguments(network, inputs)),

@@ -20,7 +20,7 @@ from airflow_provider_hfreg.pipelines.ragged import Ragged
 
 def padded(
     columns: Mapping[str, Ragged],
-    tokenizer: Any,
+    padding: Mapping[str, int],
     device: torch.device,
     *,
     side: Literal["left", "right"],
@@ -29,11 +29,11 @@ def padded(
     Return the model inputs of a batch, ``attention_mask`` among them.
 
     :param columns: the inputs of each sequence, unpadded; ``input_ids`` is one of them.
+    :param padding: what each input is filled up with; nought where it is not named.
     :param side: where the padding goes: left for what is continued, right for what counts its positions from the left.
     """
     mask = _mask(columns["input_ids"].lengths, side)
-    fill = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": getattr(tokenizer, "pad_token_type_id", 0)}
-    arrays = {name: _rectangle(ragged.values, mask, fill.get(name, 0)) for name, ragged in columns.items()}
+    arrays = {name: _rectangle(ragged.values, mask, padding.get(name, 0)) for name, ragged in columns.items()}
     arrays["attention_mask"] = mask.astype(np.int64)
     return {name: to_device(array, device) for name, array in arrays.items()}
 

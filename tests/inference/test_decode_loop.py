@@ -425,6 +425,25 @@ def test_a_network_that_counts_positions_from_the_padding_runs_texts_of_one_leng
     ]
 
 
+@pytest.mark.parametrize("architecture", CAUSAL)
+def test_a_pad_token_that_only_the_tokenizer_knows_is_no_hindrance(architecture, folder_of, tmp_path, load, alone):
+    import shutil
+
+    from airflow_provider_hfreg.inference.engine import Engine
+    from airflow_provider_hfreg.inference.frameworks import transformers
+
+    folder = shutil.copytree(folder_of(architecture), tmp_path / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"pad_token": "[NOBODY KNOWS]"})
+    tokenizer.save_pretrained(folder)
+    loaded = load(architecture, folder)
+    assert loaded.tokenizer.pad_token_id >= len(loaded.network.get_input_embeddings().weight)
+    assert (loaded.reads_padding, loaded.rows_leave, loaded.rows_wait) == (False, True, True)
+    result = Engine(loaded).run(window(TEXTS), arguments_of(architecture, "ends"))
+    assert result.errors == ()
+    assert answers(result) == [alone(architecture, "ends", text) for text in TEXTS]
+
+
 @pytest.mark.parametrize("architecture", [*CAUSAL, *SEQ2SEQ])
 def test_the_plain_architectures_read_no_padding(architecture, engines):
     assert not engines(architecture).loaded.reads_padding

@@ -192,7 +192,8 @@ def test_the_lesser_limit_holds(tokenizer, says, positions, limit):
 def test_padding_loses_nothing_and_the_mask_says_where(tokenizer, sequences, side):
     import torch
 
-    inputs = padded({"input_ids": Ragged.of_lists(sequences)}, tokenizer, torch.device("cpu"), side=side)
+    padding = {"input_ids": tokenizer.pad_token_id}
+    inputs = padded({"input_ids": Ragged.of_lists(sequences)}, padding, torch.device("cpu"), side=side)
 
     rows = zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), sequences, strict=True)
     for ids, mask, sequence in rows:
