@@ -146,6 +146,7 @@ def test_columns_are_found_by_place_or_by_name_and_no_rows_give_typed_columns(ca
 @IN_ORDER
 def test_half_a_surrogate_pair_is_its_rows_error_alone(case, log):
     version = log(case)
+    version.engine(device="cpu")  # fits it: a first run of equal rows has other last bits, and JSON shows them
     columns = case.frames["equal rows"]
     whole, _ = run(version, pd.DataFrame(columns))
     for name, (text, *others) in columns.items():
