@@ -87,7 +87,7 @@ def _measure(folder: Path, model: Path, options: Any) -> None:
         share_of_the_limit=round(seconds_of(timed["forward alone"], device) / ours_s, 2),
         largest_difference=difference,
         packed=loaded.layout.packed,
-        prepacked=any("Prepacked" in type(module).__name__ for module in loaded.network.modules()),
+        prepacked=loaded.is_prepacked,
     )
 
 

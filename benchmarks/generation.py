@@ -97,7 +97,7 @@ def _measure(kind: str, folder: Path, options: Any) -> None:
         ],
         new_tokens_mean=round(sum(lengths) / len(lengths), 1),
         rows_leave=loaded.rows_leave,
-        prepacked=any("Prepacked" in type(module).__name__ for module in loaded.network.modules()),
+        prepacked=loaded.is_prepacked,
     )
 
 

@@ -124,9 +124,11 @@ def _fitted_encoder(
 
     def arranged(layout: Layout, how: str | None) -> LoadedPipeline | None:
         candidate = replace(loaded, layout=layout)
-        with _attention(loaded, undo, packed=layout.packed) as keep:
+        with contextlib.ExitStack() as back:
+            if layout.packed:
+                _attend_packed(loaded.network, back)
             if _agrees(loaded, expected, lambda: _outputs(candidate, trials, [together]), how):
-                keep()
+                undo.push(back.pop_all())
                 return candidate
         return None
 
@@ -212,18 +214,12 @@ def _depends_on_longest(network: Any) -> bool:
     return any(isinstance(kind, str) and ("dynamic" in kind or kind == "longrope") for kind in flat)
 
 
-@contextlib.contextmanager
-def _attention(loaded: LoadedPipeline, undo: contextlib.ExitStack, *, packed: bool) -> Iterator[Callable[[], None]]:
-    """Switch the network to the attention of a layout, and back unless it is kept."""
-    own = loaded.network.config._attn_implementation  # noqa: SLF001  there is no public name to read it by
-    kept: list[bool] = []
-    if packed:
-        register()
-        undo.callback(loaded.network.set_attn_implementation, own)
-        loaded.network.set_attn_implementation(PACKED)
-    yield lambda: kept.append(True)
-    if packed and not kept:
-        loaded.network.set_attn_implementation(own)
+def _attend_packed(network: Any, back: contextlib.ExitStack) -> None:
+    """Switch the network to the attention of the packed layout, and let ``back`` undo it."""
+    register()
+    own = network.config._attn_implementation  # noqa: SLF001  there is no public name to read it by
+    back.callback(network.set_attn_implementation, own)
+    network.set_attn_implementation(PACKED)
 
 
 def _candidates(loaded: LoadedPipeline) -> Iterator[Layout]:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import itertools
-import json
 from unittest import mock
 
 import numpy as np
@@ -11,6 +10,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.gpu.tasks import parts
 
 # 4.57 makes scripts of parts of DeBERTa and ModernBERT, at import.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -89,31 +90,8 @@ def window(task, texts, engine):
     return pa.record_batch({name: pa.array(values, pa.string()) for name, values in columns[task].items()})
 
 
-def plain(result):
-    """Return a window's outputs as names, texts and rounded-off places, and all its numbers apart."""
-    numbers, others = [], []
-
-    def walk(value):
-        if isinstance(value, dict):
-            for name in value:
-                others.append(name)
-                walk(value[name])
-        elif isinstance(value, list):
-            others.append(len(value))
-            for each in value:
-                walk(each)
-        elif isinstance(value, float):
-            numbers.append(value)
-        else:
-            others.append(value)
-
-    for row in result.outputs.to_pylist():
-        walk([json.loads(value) if name == "outputs" else value for name, value in row.items()])
-    return others, np.array(numbers)
-
-
 def assert_same(result, expected):
-    (others, numbers), (those, oracle) = plain(result), plain(expected)
+    (others, numbers), (those, oracle) = parts(result), parts(expected)
     assert others == those
     assert np.abs(numbers - oracle).max(initial=0) <= 1e-5
     assert (result.row.tolist(), result.errors) == (expected.row.tolist(), expected.errors)
