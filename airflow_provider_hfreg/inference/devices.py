@@ -6,6 +6,7 @@ import psutil
 
 from airflow_provider_hfreg.errors import DeviceLostError, InvalidOptionError, ModelTooLargeError
 from airflow_provider_hfreg.inference.container import cgroup_free_bytes
+from airflow_provider_hfreg.inference.execution import device_lost
 from airflow_provider_hfreg.inference.frameworks import torch
 from airflow_provider_hfreg.pipelines.precisions import ELEMENT_BYTES
 from airflow_provider_hfreg.pipelines.spec import PipelineSpec
@@ -106,6 +107,4 @@ def check_device(error: Exception) -> None:
     if isinstance(error, DeviceLostError):
         raise error
     if is_fatal(error):
-        raise DeviceLostError(
-            f"The device failed and answers nothing any more: {error}. Start the process again."
-        ) from error
+        raise device_lost(error) from error

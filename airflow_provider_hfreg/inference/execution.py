@@ -103,9 +103,7 @@ class Executor:
 
     def _blame(self, batch: IntArray, error: Exception, failed: dict[int, str], prove: Callable[[], None]) -> None:
         if self.is_fatal(error):
-            raise DeviceLostError(
-                f"The device failed and answers nothing any more: {error}. Start the process again."
-            ) from error
+            raise device_lost(error) from error
         if not self.proven:
             _prove(prove)
             self.proven = True
@@ -114,6 +112,11 @@ class Executor:
             return
         middle = len(batch) // 2
         self._pending += [batch[middle:], batch[:middle]]
+
+
+def device_lost(error: Exception) -> DeviceLostError:
+    """Return what to raise from a failure after which the device answers nothing any more."""
+    return DeviceLostError(f"The device failed and answers nothing any more: {error}. Start the process again.")
 
 
 def _failure_of(forward: Callable[[IntArray], None], batch: IntArray) -> Exception | None:
